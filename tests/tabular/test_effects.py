@@ -16,6 +16,7 @@ from viva_tensor.tabular.effects import CrossFitting, with_effects
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.members import Members
+from viva_tensor.tabular.parts import parts_of_table
 from viva_tensor.tabular.preparing import prepare
 from viva_tensor.train import Settings
 
@@ -136,14 +137,27 @@ def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeyp
             return [given.x[part][:, place] for part in parts]
 
     before, of_all = features(ready.values, 2), features(ready.values, None)
-    for number in range(3):
+    for number, rows in enumerate(parts):
+        inside = np.arange(len(rows)) % effects.SLICES == 1
         values = ready.values.copy()
-        values[parts[number]] = values[parts[number]][::-1]  # of the same mean
-        after = features(values, 2)
-        same = [np.array_equal(one, other) for one, other in zip(before, after, strict=True)]
-        assert same == [number in (own, 2) for own in range(3)]
+        values[rows[inside]] = values[rows[inside]][::-1]  # of the same mean
+        same = [one == other for one, other in zip(before, features(values, 2), strict=True)]
+        assert same[number][inside].all()
+        assert [one.all() for one in same] == [number == 2] * 3 if number < 2 else [True] * 3
+        assert not same[number][~inside].all() or number == 2
+        values[rows] = ready.values[rows][::-1]
         after = features(values, None)
         assert [np.array_equal(a, b) for a, b in zip(of_all, after, strict=True)] == [number == i for i in range(3)]
+
+
+def test_copies_of_a_row_do_not_know_each_other():
+    table = persons(rows=400, people=80)
+    ready = prepared(pd.concat([table, table], ignore_index=True))
+    with encoded(ready, None, Ranks(None), None) as made:
+        parts = parts_of_table(made, 5, 0)
+        for part, slices in zip(parts, CrossFitting(made, parts)._slices, strict=True):
+            assert len(np.unique(slices)) == effects.SLICES
+            assert all(len(np.unique(slices[part % 400 == one])) == 1 for one in np.unique(part % 400))
 
 
 def test_categories_of_few_rows_have_effects_too_where_these_are_beyond_chance():

@@ -1,7 +1,8 @@
 """What the target tends to be for each value of a column that has many, as features that do not know their own row.
 
 A feature made of the targets of all training rows would tell each of these rows its own target. So while a network is
-trained, the feature of a row is made of the targets in other parts of the rows than its own (:class:`CrossFitting`).
+trained, the feature of a row is made of the targets of rows that are neither near it nor held out
+(:class:`CrossFitting`).
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from viva_tensor.tabular.data import IndexArray, labels_of
 from viva_tensor.tabular.estimates import MOST_CLASSES, Estimate, added, centred, estimated, shares_of, shrunk, sums_of
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.parts import copies_among
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
+from viva_tensor.tabular.words import BoolArray
 
 LEAST_VALUES = 65  # fewer are told apart by bins or by a feature for each category
 ROWS_OF_VALUE = 3  # in the mean
 ROWS_OF_CATEGORY = 2  # which has no other feature, unless it is among the most frequent
 LEAST_PARTS = 3  # of the rows
 ROUNDS = 8  # of effects of several columns beside each other
+SLICES = 5  # of a part, the rows of which do not know each other: few, so that nearly as many are known as in the end
 
 
 def with_effects(prepared: Prepared, parts: int) -> Prepared:
@@ -120,6 +124,10 @@ class _Rows(NamedTuple):
     wanted: Float64Array
     shares: Float64Array
 
+    def of(self, which: BoolArray) -> _Rows:
+        """Return some of the rows."""
+        return _Rows([codes[which] for codes in self.codes], self.wanted[which], self.shares[which])
+
 
 def _joint(
     parts: Sequence[_Rows], values: Sequence[int], estimates: Sequence[Estimate] | None = None
@@ -176,6 +184,9 @@ def _beside_each_other(effects: list[Effect], rows: _Rows, ordered: Sequence[boo
 class CrossFitting:
     """The effects among features, made for each part of the rows without its own targets.
 
+    While a network is trained without a part, each slice of another part knows that part's other slices, too: the
+    fewer rows a value has, the more it matters that about as many are known then as when new rows are predicted.
+
     Parameters
     ----------
     features : Features
@@ -197,15 +208,30 @@ class CrossFitting:
         self._rows = [_Rows(list(own), some, share) for own, some, share in given]
         self._values = [len(one.values) for one in self._columns.values()]
         _, self._estimates = _joint(self._rows, self._values)
+        copies = copies_among(rows, features)  # which would tell each other's target
+        self._slices = [_slices(one) for one in np.split(np.arange(len(rows)) if copies is None else copies, ends)]
 
     def without(self, held_out: int | None = None) -> Features:
-        """Return features whose effects are, for each part, made of all parts but itself and one that is held out."""
+        """Return features whose effects are made of all parts but the one that is held out, and for it, too.
+
+        Those of each slice of another part are made without this slice; if none is held out, without the whole part.
+        """
         if not self._columns:
             return self._features
         features = self._features.copy()
         for number, rows in enumerate(self._parts):
-            used = [some for i, some in enumerate(self._rows) if i not in (number, held_out)]
-            effects, _ = _joint(used, self._values, self._estimates)
-            for column, codes, own in zip(self._columns, self._rows[number].codes, effects, strict=True):
-                features.put(column, rows, _with_none(own)[codes])
+            others = [some for i, some in enumerate(self._rows) if i not in (number, held_out)]
+            own, slices = self._rows[number], self._slices[number]
+            if held_out in (number, None):
+                slices = np.zeros(len(rows), int)
+            for inside in (slices == one for one in np.unique(slices)):
+                rest = [] if inside.all() else [own.of(~inside)]
+                effects, _ = _joint([*others, *rest], self._values, self._estimates)
+                for column, codes, means in zip(self._columns, own.of(inside).codes, effects, strict=True):
+                    features.put(column, rows[inside], _with_none(means)[codes])
         return features
+
+
+def _slices(firsts: IndexArray) -> IndexArray:
+    """Return the slice of each row of a part, by the first that it is a copy of: copies are in one slice."""
+    return np.unique(firsts, return_inverse=True)[1] % SLICES
