@@ -39,6 +39,7 @@ Shapes = dict[int, tuple[int, ...]]  # by the ids of variables
 _LEAVE_OUT = "leave micro_batch out"
 _AS_MEAN = f"reduce it by mean, or {_LEAVE_OUT}"
 _AS_SUMS = f"make only sums and multiples of means over rows, or {_LEAVE_OUT}"
+_OF_SUM = f"take the gradient of a sum over rows, or {_LEAVE_OUT}"
 
 
 class _OfRows(NamedTuple):
@@ -50,6 +51,7 @@ class _OfRows(NamedTuple):
 
     power: int | None = 0
     reduced: bool = False  # it is a linear function of what was reduced over rows, not of each row alone
+    quotient: bool = False  # of two reductions, which parts may be averaged to once, as in a weighted mean
     refusal: InvalidValue | None = None
 
 
@@ -84,13 +86,13 @@ def _of_rows(node: Node, found: dict[int, _OfRows], more: Shapes) -> _OfRows | N
         return _OfRows(None, refusal=_refusal(node, mixed, _LEAVE_OUT))
     before, reduces = _row_by_row(node, known, more), _reduces_rows(node, more)
     if operation in _SHARES and reduces and before.power is not None:
-        refusal = before.refusal if before.power else _refusal(node, "a gradient of a mean over rows", _AS_SUMS)
+        refusal = before.refusal if before.power else _refusal(node, "a gradient of a mean over rows", _OF_SUM)
         return before._replace(power=before.power - 1, refusal=refusal)
     if operation in _MEANS and reduces:
         return before._replace(reduced=True)
     if reduces and operation in _SUMS:
         power = None if before.power is None else before.power + 1
-        return _OfRows(power, True, _refusal(node, "a sum over rows", _AS_MEAN))
+        return before._replace(power=power, reduced=True, refusal=_refusal(node, "a sum over rows", _AS_MEAN))
     if reduces:
         return _OfRows(None, refusal=_refusal(node, f"a {operation.name} over rows", _AS_MEAN))
     return before
@@ -103,6 +105,7 @@ def _row_by_row(node: Node, known: Sequence[_OfRows | None], more: Shapes) -> _O
     reduced = any(one.reduced for one in moving)
     refusal = next((one.refusal for one in moving if one.power != 0), None)
     refusal = refusal or _refusal(node, f"{operation.name} of a mean over rows", _AS_SUMS)
+    quotient = any(one.quotient for one in moving)
     powers = [one.power if one else 0 for one in known]
     numbers = [power for power in powers if power is not None]
     if len(numbers) < len(powers):
@@ -110,13 +113,14 @@ def _row_by_row(node: Node, known: Sequence[_OfRows | None], more: Shapes) -> _O
     elif operation in _LINEAR or operation.name == "concatenate":
         fits, power = len(set(numbers)) == 1, numbers[0]
     elif operation in _QUOTIENTS:
-        both_whole = all(one and one.reduced for one in known) and not any(_longer(node.output, more))
-        fits, power = not reduced or moving == [known[0]] or both_whole, numbers[0] - numbers[1]
-    elif all(rule == "linear" for rule, one in zip(operation.tangents, known, strict=False) if one):
+        of_two = all(one and one.reduced and not one.quotient for one in known) and not any(_longer(node.output, more))
+        fits, power = not reduced or moving == [known[0]] or of_two, numbers[0] - numbers[1]
+        quotient |= of_two
+    elif operation.tangents and all(operation.tangents[i] == "linear" for i, one in enumerate(known) if one):
         fits, power = not reduced or len(moving) == 1, sum(numbers)
     else:
         fits, power = not reduced and not any(numbers), 0
-    return _OfRows(power, reduced, refusal) if fits else _OfRows(None, refusal=refusal)
+    return _OfRows(power, reduced, quotient, refusal) if fits else _OfRows(None, refusal=refusal)
 
 
 def _refusal(node: Node, what: str, hint: str) -> InvalidValue:
@@ -178,9 +182,9 @@ def _shapes_of_more_rows(source: Source) -> Shapes:
         try:
             return _shapes_of(source, 2 * rows)
         except (TensorError, ValueError, IndexError):
-            got = f"a tape for batches of {rows} rows alone"
-            hint = f"take all rows with :, or {_LEAVE_OUT}"
-            raise InvalidValue(got, operation="compile_step", hint=hint) from refused
+            why = f" ({refused})" if isinstance(refused, TensorError) else ""
+            got = f"a tape for batches of {rows} rows alone{why}"
+            raise InvalidValue(got, operation="compile_step", hint=_LEAVE_OUT) from refused
 
 
 def _shapes_of(source: Source, rows: int) -> Shapes:
