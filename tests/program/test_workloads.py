@@ -17,7 +17,7 @@ WORKLOADS = {  # sizes, batch
     "wide": ((1024, 4096, 1024), 256),
     "deep": ((512,) * 9, 512),
 }
-STEPS = dict.fromkeys(WORKLOADS, 100) | {"wide": 15, "deep": 25}
+STEPS = dict.fromkeys(WORKLOADS, 100) | {"wide": 8, "deep": 10}
 SGD = optim.SGD(lr=1e-3)
 
 
