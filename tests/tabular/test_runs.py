@@ -341,10 +341,13 @@ class TestLoad:
             load(tmp_path / path)
 
 
-def test_a_model_is_shown_in_short():
+def test_a_model_and_a_run_are_shown_in_short():
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 8)), columns=[*"abcdefgy"])
-    fitted = tabular.fit(table, "y", Settings(hidden=(8,), epochs=1))
-    assert repr(fitted.model) == "Model('y' from 'a', 'b', 'c', 'd', 'e', and 2 more, by a network of 7-8-1)"
+    run = tabular.run(table, "y", Settings(hidden=(8,), epochs=1))
+    model = "Model('y' from 'a', 'b', 'c', 'd', 'e', and 2 more, by a network of 7-8-1)"
+    assert repr(run.model) == model
+    rmse, mae, r2 = run.scores["network"]
+    assert repr(run) == f"Run({model}, rmse={rmse:.4g}, mae={mae:.4g}, r2={r2:.4g} of 12 test rows)"
 
 
 def test_tables_of_other_libraries(animals):

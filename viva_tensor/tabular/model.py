@@ -344,6 +344,11 @@ class Run:
     trees: Trees | None = None
     weighted: bool = False  # whether classes had weights, which baselines and scores have not
 
+    def __repr__(self) -> str:
+        """Return the model, and its scores on the test rows."""
+        scores = ", ".join(f"{name}={value:.4g}" for name, value in self.scores["network"]._asdict().items())
+        return f"Run({self.model!r}, {scores} of {len(self.test):,} test rows)"
+
     @property
     def members(self) -> int:
         """Networks of which the network is the mean."""
