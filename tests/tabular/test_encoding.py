@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from viva_tensor import tabular
 from viva_tensor.tabular.column_choice import MAX_CATEGORIES, fit_encoding
 from viva_tensor.tabular.columns import CLIP, Categorical, Effect
 from viva_tensor.tabular.data import DataError, label_of, target_kind
@@ -244,6 +245,13 @@ class TestEncoding:
             fit_encoding(pd.DataFrame({"one": [1, 1]}))
         with pytest.raises(DataError, match="no usable feature column"):
             fit_encoding(pd.DataFrame(index=range(3)))
+
+    def test_no_usable_column_but_one_that_may_be_dates(self, tmp_path):
+        days = pd.date_range("2021-01-01", periods=60).strftime("%d.%m.%y")
+        pd.DataFrame({"day": days, "y": range(60)}).to_csv(tmp_path / "t.csv", index=False)
+        source = tabular.read(tmp_path / "t.csv")
+        with pytest.raises(DataError, match=r"no usable feature column \(day: identifier.*--date-format '%d.%m.%y'"):
+            tabular.run(source, "y")
 
     def test_columns_are_found_by_name(self):
         encoding = fit_encoding(TABLE)

@@ -308,6 +308,22 @@ class TestDates:
         assert values[0].normalize() == pd.Timestamp("2024-03-05")
         assert values == found(words, Writing(date_format=written))[1]
 
+    @pytest.mark.parametrize("count", [1, 10, 19])
+    def test_dates_in_one_clear_format_and_in_iso_8601_are_read_together(self, count):
+        words = [*["2024-02-03"] * (20 - count), *["31.12.2023"] * count]
+        one, values = found(words)
+        assert one.notation == Dates("%d.%m.%Y")
+        assert one.note == f"c: dates written as %d.%m.%Y, {20 - count} in ISO 8601; row 0 has '2024-02-03'"
+        assert values == found(words, Writing(date_format="%d.%m.%Y"))[1]
+        left_open = found(["2024-02-03", "03/04/2024", "05/06/2023"])[0].note
+        assert left_open.startswith("c: text; if values such as '03/04/2024' are dates: --date-format")
+
+    def test_dates_in_several_formats_are_told(self):
+        days = pd.date_range("2024-01-01", periods=30)
+        words = [day.strftime("%d/%m/%Y" if i % 2 else "%m/%d/%Y") for i, day in enumerate(days)]
+        told = "its values are dates in several formats (70% '%m/%d/%Y', 70% '%d/%m/%Y'); write all of them in one"
+        assert found(words)[0] == (None, f"c: text; {told}", "")
+
     @pytest.mark.parametrize(
         "words",
         [["05.03.24", "31.12.23"], ["24/08/29", "23/12/01"], ["1.2.3"], ["03/04/2024", "05/06/2023"], ["12.2024"]],

@@ -71,6 +71,10 @@ class Roles:
         check_sequence("columns", drop=self.drop, categorical=self.categorical, numeric=self.numeric)
 
 
+class NoFeatures(DataError):
+    """No column is left to learn from; the message says why each is left out."""
+
+
 def fit_encoding(
     table: Table,
     rows: IndexArray | None = None,
@@ -89,7 +93,7 @@ def fit_encoding(
 
     Raises
     ------
-    DataError
+    NoFeatures
         If no column is left.
     """
     names = [name for name in table.columns if name not in (target, roles.id, *roles.drop)]
@@ -104,7 +108,7 @@ def fit_encoding(
     columns = tuple(one.column for one in fitted.values() if not isinstance(one.column, str))
     if not columns:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise DataError("no usable feature column" + (f" ({reasons})" if reasons else " besides the target"))
+        raise NoFeatures("no usable feature column" + (f" ({reasons})" if reasons else " besides the target"))
     left_out |= dict.fromkeys(roles.drop, "dropped as asked")
     return Encoding(columns, left_out, tuple(one.note for one in fitted.values() if one.note))
 

@@ -15,7 +15,7 @@ from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number, shown
 from viva_tensor.tabular.class_weights import weights_of_classes
-from viva_tensor.tabular.column_choice import Roles, fit_encoding, infinite_in
+from viva_tensor.tabular.column_choice import NoFeatures, Roles, fit_encoding, infinite_in
 from viva_tensor.tabular.data import (
     AnyTable,
     DataError,
@@ -230,7 +230,10 @@ def prepare(
         of_class = weights_of_classes(task.class_weight, target, values[split.given], counted)
         shares = of_class.of_rows(values) * (1.0 if shares is None else shares)
         shares /= shares[kept].max()  # so that sums of squares are finite
-    encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
+    try:
+        encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
+    except NoFeatures as error:
+        raise DataError("; ".join([str(error), *source.notes])) from None
     notes = [
         *source.notes,
         *filter(None, [lacking, infinite_in(column)]),

@@ -14,7 +14,7 @@ import pandas as pd
 
 from viva_tensor.tabular.codes import slips, slips_note
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
-from viva_tensor.tabular.date_formats import NEARLY_ALL, PROBE, clear_formats, date_hint
+from viva_tensor.tabular.date_formats import MANY, NEARLY_ALL, PROBE, clear_formats, date_hint
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
     ISO,
@@ -32,7 +32,6 @@ from viva_tensor.tabular.notation import (
 from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
 from viva_tensor.tabular.words import MARKERS, BoolArray, Words, is_total, without_zeros_in
 
-MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
 OF_LAKHS = re.compile(r"\d{1,2},\d\d,\d{3}")  # or three numbers in a list
 
 
@@ -178,7 +177,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     words = Words(column, writing.missing)
     season = _season(words)
     asked = [writing.date_format] if writing.date_format else []
-    usual = [] if season else [ISO, *([] if asked else clear_formats(words))]
+    usual = [] if season else [*([] if asked else clear_formats(words)), ISO]
     notations: list[Dates | Times] = [*map(Dates, [*asked, *usual]), Times()]
     for one in notations:
         if found := _of_clock_or_calendar(name, words, one):
@@ -270,7 +269,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     )
     said = [*_without_affix(words, notation), *said]
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
-    said = [*["as hours"] * isinstance(notation, Times), *said]
+    said = [*["as hours"] * isinstance(notation, Times), *_in_iso(words, notation), *said]
     said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
     said += (
         ["times without an offset are taken as UTC"]
@@ -280,6 +279,14 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     value, row = words.first(~words.absent)
     note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
     return Recognised(replace(notation, missing=own), note)
+
+
+def _in_iso(words: Words, notation: Notation) -> list[str]:
+    """Return how many dates are in ISO 8601 where others are in another format."""
+    if not isinstance(notation, Dates) or notation.format == ISO:
+        return []
+    count = words.rows[Dates().times(words.words).notna().to_numpy()].sum()
+    return [f"{count:,} in ISO 8601"] if count else []
 
 
 def _some_have_offsets(words: Words) -> bool:
