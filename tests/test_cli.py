@@ -37,7 +37,7 @@ class TestTrain:
     def test_a_table_that_memory_does_not_hold_is_read_in_blocks(self, csv, tmp_path):
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", "--memory", 0, *QUICK)
         assert (result.exit_code, result.stderr) == (0, "")
-        assert "read in blocks: columns are judged" in result.stdout
+        assert "read in blocks: encodings are chosen" in result.stdout
         assert "left out: 1 row without a value of price" in result.stdout
         assert sorted(os.listdir(tmp_path / "run"))[0] == "history.csv"  # nothing temporary is left
         assert invoke("predict", tmp_path / "run", csv).exit_code == 0
@@ -51,7 +51,7 @@ class TestTrain:
             patched.setattr("viva_tensor.tabular.saving.save", full)
             result = invoke(*flags)
         assert result.exit_code == 2
-        kept = f"the same command with --resume goes on from {tmp_path / 'run' / 'checkpoint.safetensors'}"
+        kept = f"the same command with --resume continues from {tmp_path / 'run' / 'checkpoint.safetensors'}"
         assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device; {kept}\n"
         assert os.listdir(tmp_path / "run") == ["checkpoint.safetensors"]
         assert invoke(*flags, "--resume").exit_code == 0
@@ -125,7 +125,7 @@ class TestResume:
         monkeypatch.setattr("viva_tensor.tabular.runs.run", press)
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "a")
         assert result.exit_code == 130
-        assert result.stderr == "Error: interrupted; nothing was written by then\n"
+        assert result.stderr == "Error: interrupted; nothing had been written yet\n"
         assert not (tmp_path / "a").exists()
 
     def stopped(self, csv, tmp_path, monkeypatch, *more):
@@ -150,9 +150,9 @@ class TestResume:
             patch.setattr(when, press)
             result = invoke(*command, "--resume")
         assert result.exit_code == 130
-        kept = f"the same command with --resume goes on from {tmp_path / 'a' / 'checkpoint.safetensors'}\n"
+        kept = f"the same command with --resume continues from {tmp_path / 'a' / 'checkpoint.safetensors'}\n"
         assert result.stderr.endswith(kept)
-        saved = f"whole files in {tmp_path / 'a'}: model.safetensors, preprocessing.json, history.csv, predictions.csv"
+        saved = f"complete files in {tmp_path / 'a'}: model.safetensors, preprocessing.json, history.csv, predictions"
         assert (saved in result.stderr) == when.endswith("page")
         assert invoke(*command, "--resume").exit_code == 0
 
@@ -161,11 +161,12 @@ class TestResume:
         result = invoke(*command, "--memory", 0, "--resume")
         assert result.exit_code == 2
         assert "other rows" in result.stderr
-        assert "(the same --memory, too: rows read in blocks are others; --force in place" in result.stderr
+        told = "it decides whether rows are read in blocks; or start anew with --force in place of --resume)"
+        assert f"(use the same --memory, too: {told}" in result.stderr
         (tmp_path / "a" / "checkpoint.safetensors").write_bytes(b"{}")
         result = invoke(*command, "--resume")
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-        assert result.stderr.endswith("; or --force in place of --resume starts anew\n")
+        assert result.stderr.endswith("; or start anew with --force in place of --resume\n")
         assert invoke(*command, "--force").exit_code == 0
 
     @pytest.mark.parametrize("column", ["price", "size"])
@@ -194,13 +195,13 @@ class TestResume:
             patch.setattr(training.training.Training, "advance", press)
             result = invoke(*command, "--output", tmp_path / "a")
         assert result.exit_code == 130
-        assert "the same command with --resume goes on" in result.stderr
+        assert "the same command with --resume continues" in result.stderr
         assert os.listdir(tmp_path / "a") == ["checkpoint.safetensors"]
 
         result = invoke(*command, "--seed", "1", "--output", tmp_path / "a", "--resume")
         assert result.exit_code == 2
         assert "was written with other seed=0" in result.stderr
-        assert result.stderr.endswith("(--force in place of --resume starts anew)\n")
+        assert result.stderr.endswith("(or start anew with --force in place of --resume)\n")
         assert invoke(*command, "--output", tmp_path / "a", "--resume").exit_code == 0
         assert invoke(*command, "--output", tmp_path / "b").exit_code == 0
         for name in ("model.safetensors", "history.csv", "predictions.csv"):
@@ -222,7 +223,7 @@ class TestPredict:
     def test_predictions_of_the_training_run_again(self, csv, tmp_path, model, target):
         result = invoke("predict", model, csv, "-o", tmp_path / "out.csv")
         assert result.exit_code == 0
-        assert all("beyond those of the training rows" in line for line in result.stderr.splitlines())
+        assert all("outside the range of the training rows" in line for line in result.stderr.splitlines())
         expected = pd.read_csv(model / "predictions.csv", index_col="row").drop(columns="actual")
         predicted = pd.read_csv(tmp_path / "out.csv", index_col="row")
         assert len(predicted) == 60
@@ -397,7 +398,7 @@ class TestErrors:
         flags = ["--optimizer", "adam", "--momentum", "0.5", "--output", tmp_path / "run"]
         result = invoke("train", csv, "--target", "price", *flags)
         assert result.exit_code == 2
-        assert "momentum (0.5) is for the optimizer 'sgd' only, and this is 'adam'" in result.stderr
+        assert "momentum (0.5) is for the optimizer 'sgd' only, but this is 'adam'" in result.stderr
 
     def test_file_that_breaks_off_as_a_program(self, tmp_path):
         (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 broken")

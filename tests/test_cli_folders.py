@@ -36,9 +36,9 @@ def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(csv, tmp_path, monk
     monkeypatch.setattr("viva_tensor.tabular.page.page", full)
     result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
     assert result.exit_code == 2
-    saved = f"whole files in {tmp_path / 'run'}: model.safetensors, preprocessing.json, history.csv, predictions"
+    saved = f"complete files in {tmp_path / 'run'}: model.safetensors, preprocessing.json, history.csv, predictions"
     assert f"No space left on device; {saved}" in result.stderr
-    assert "; the same command with --resume goes on from" in result.stderr
+    assert "; the same command with --resume continues from" in result.stderr
 
 
 def test_a_checkpoint_that_a_kill_left_half_written_goes_with_the_whole_one(csv, tmp_path):
@@ -59,8 +59,9 @@ def test_memory_that_is_lacking_in_the_end_leaves_what_is_named(csv, tmp_path, m
         patch.setattr("viva_tensor.tabular.report.record", lack)
         result = invoke(*command)
     assert result.exit_code == 2
-    saved = f"whole files in {tmp_path / 'run'}: model.safetensors, preprocessing.json; the same command with --resume"
-    assert result.stderr.startswith(f"Error: not enough memory{message and f': {message}'}; {saved} goes on from")
+    saved = f"complete files in {tmp_path / 'run'}: model.safetensors, preprocessing.json"
+    told = f"not enough memory{message and f': {message}'}; {saved}; the same command with --resume continues from"
+    assert result.stderr.startswith(f"Error: {told}")
     assert invoke(*command, "--resume").exit_code == 0
 
 
@@ -86,7 +87,7 @@ def test_two_in_one_folder(csv, tmp_path, more):
         assert os.listdir(folder) == []
     assert alone == hasattr(os, "fork")
     assert result.exit_code == 2
-    assert f"another training writes to {folder}; wait for it, or --output names" in result.stderr
+    assert f"another training is writing to {folder}; wait for it, or name" in result.stderr
     assert not folder.parent.exists()
 
 
@@ -100,7 +101,7 @@ def test_a_run_that_came_meanwhile_is_not_replaced(csv, tmp_path, monkeypatch):
     monkeypatch.setattr("viva_tensor.tabular.runs.run", come)
     result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
     assert result.exit_code == 0
-    assert f"Warning: {tmp_path / 'run'} has files of another run by now; this one goes" in result.stderr
+    assert f"Warning: {tmp_path / 'run'} now holds files of another run; this run is saved" in result.stderr
     assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
 
@@ -114,7 +115,7 @@ def test_files_of_a_folder_that_is_no_run_are_kept_without_force(csv, tmp_path, 
     before = sorted(os.listdir(tmp_path))
     result = invoke("train", csv, "--target", "price", "--output", tmp_path, *QUICK)
     assert result.exit_code == 2
-    assert f"{tmp_path} has a file {name}, whose name a file of the run would have; --force replaces" in result.stderr
+    assert f"{tmp_path} already holds {name}, a name that the run would use; --force replaces" in result.stderr
     assert sorted(os.listdir(tmp_path)) == before
     assert (tmp_path / name).read_bytes() == b"mine"
 
@@ -130,7 +131,7 @@ def test_what_came_into_the_folder_of_an_interrupted_run_is_kept_without_force(c
     mine = tmp_path / "run" / "report.json"
     mine.write_bytes(b"mine")
     result = invoke(*command, "--resume")
-    wanted = f"cannot save to {tmp_path / 'run'}: it holds report.json, and no model that it is of; --resume --force re"
+    wanted = f"cannot save to {tmp_path / 'run'}: it holds report.json, which belongs to no model; --resume --force re"
     assert (result.exit_code, wanted in result.stderr, mine.read_bytes()) == (2, True, b"mine")
     assert invoke(*command, "--resume", "--force").exit_code == 0
     assert mine.read_bytes() != b"mine"
@@ -151,7 +152,7 @@ def test_a_table_is_never_replaced_by_its_run(csv, tmp_path, name, link):
     for more in ([], ["--force"], ["--resume"]):
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK, *more)
         assert result.exit_code == 2
-        assert f"{csv}, which is read, is the same file; --output names another place\n" in result.stderr
+        assert f"it is the same file as {csv}, which is read; name another place with --output\n" in result.stderr
     assert csv.read_bytes() == content
 
 
@@ -200,7 +201,7 @@ def test_a_table_is_not_replaced_by_its_predictions(csv, tmp_path, link, more):
         link(csv, path)
     result = invoke("predict", tmp_path / "run", csv, "-o", path, *more)
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: cannot write to {path}: {csv}, which is read, is the same file; ")
+    assert result.stderr.startswith(f"Error: cannot write to {path}: it is the same file as {csv}, which is read; ")
     assert csv.read_bytes() == content
 
 
@@ -258,7 +259,7 @@ def test_a_table_from_a_pipe(tmp_path, arguments):
     for path in (tmp_path / "pipe", "/dev/fd/0"):
         result = invoke(*arguments, path)
         assert result.exit_code == 2
-        assert f"{path} is a pipe or a device: it can be read but once; save what it gives" in result.stderr
+        assert f"{path} is a pipe or a device: it can be read only once; save its contents" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [["train", "--target", "y"], ["predict", "run"]])

@@ -52,7 +52,7 @@ def command(hook, number, *arguments, ignored=False):
 def test_one_network_leaves_its_checkpoint(number, ignored, tmp_path):
     flags = ["train", shop(tmp_path), "--target", "price", *QUICK, "--output"]
     done = command(AT_EPOCH, number, *flags, tmp_path / "a", ignored=ignored)
-    kept = f"the same command with --resume goes on from {tmp_path / 'a' / 'checkpoint.safetensors'}"
+    kept = f"the same command with --resume continues from {tmp_path / 'a' / 'checkpoint.safetensors'}"
     assert (done.returncode, done.stderr) == (130, f"Error: interrupted; {kept}\n")
     assert invoke(*flags, tmp_path / "a", "--resume").exit_code == 0
     assert invoke(*flags, tmp_path / "b").exit_code == 0
@@ -65,7 +65,7 @@ def test_networks_that_are_done_are_kept(number, tmp_path):
     table.assign(y=table["x"] * table["z"]).to_csv(tmp_path / "t.csv", index=False)
     flags = ["--target", "y", "--threads", "1", "--output", tmp_path / "run"]
     done = command(AFTER_TWO_NETWORKS, number, "train", tmp_path / "t.csv", *flags)
-    kept = f"interrupted; the model in {tmp_path / 'run'} is that of what was done by then"
+    kept = f"interrupted; {tmp_path / 'run'} holds the model of what had been trained by then"
     assert (done.returncode, done.stderr) == (130, f"Warning: interrupted; kept: 3 networks of 5\nError: {kept}\n")
     assert f"Wrote {tmp_path / 'run' / 'model.safetensors'}" in done.stdout
     assert invoke("predict", tmp_path / "run", tmp_path / "t.csv").exit_code == 0

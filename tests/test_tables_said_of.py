@@ -34,7 +34,7 @@ def test_quotes_that_do_not_close_are_refused(given):
     class Parameter:
         opts = ("--drop",)
 
-    with pytest.raises(Failure, match="--drop takes names with commas between them, and quotes around"):
+    with pytest.raises(Failure, match="--drop takes names separated by commas, with quotes around"):
         names(None, Parameter, given)
 
 
@@ -52,7 +52,7 @@ def test_the_same_command_with_resume_goes_on(folder, preset, monkeypatch):
 
     monkeypatch.setattr(Training, "advance", interrupted)
     done = folder.call("train", folder.path / "t.csv", *flags)
-    assert (done.exit_code, "the same command with --resume goes on" in done.stderr) == (130, True)
+    assert (done.exit_code, "the same command with --resume continues" in done.stderr) == (130, True)
     done = folder.call("train", folder.path / "t.csv", *flags, "--resume")
     assert done.exit_code == 0, done.output
     assert epochs[:6] == [0, 1, 2, 3, 3, 4]
@@ -66,7 +66,7 @@ def test_each_of_several_options_counts(folder):
     folder.train("t.csv", "y", *flags, "--epochs", "2")
     assert set(folder.report["left_out"]) == {"size, cm", "shop"}
     assert "x: numbers, missing where they say 'nil' (45)" in folder.said
-    assert "z: missing where it says '-999' (58)" in folder.said
+    assert "z: read as missing: '-999' (58)" in folder.said
     wrong = folder.refused("t.csv", "y", "--missing", "nil", "--drop", "size", "--force")
     assert """did you mean 'size, cm' (in a list of names: '"size, cm"')?""" in wrong
 
@@ -116,7 +116,7 @@ def test_what_is_said_of_decimals_turns_thousands_round():
 def test_no_preset_takes_settings_of_one_network(folder, preset, flags):
     folder.write("t.csv", plane())
     told = folder.refused("t.csv", "y", "--preset", preset, *flags)
-    assert f"{flags[0]} is for one network, without the preset {preset}" in told
+    assert f"{flags[0]} is for one network, and the preset {preset}" in told
 
 
 def test_columns_cannot_be_two_things(folder):
@@ -135,7 +135,7 @@ def test_columns_cannot_be_two_things(folder):
         assert f"the column 'y' cannot be both {role} and predicted; {hint}" in told
     told = folder.refused("t.csv", "y", "--id", "kind", "--categorical", "kind")
     assert "'kind' cannot be both categorical and the name of rows" in told
-    assert "the column 'kind' is to be numeric and holds text: row 0 has 'b'" in folder.refused(
+    assert "the column 'kind' is to be numeric, but holds text: row 0 has 'b'" in folder.refused(
         "t.csv", "y", "--numeric", "kind"
     )
 
@@ -171,7 +171,7 @@ def test_columns_that_new_rows_lack_are_named_with_the_nearest(folder):
     folder.write("bare.csv", "\n".join(f"{i},{i % 7},{3 * i + i % 7}" for i in range(20, N)))
     folder.train("bare.csv", "column3", "--no-header", "--epochs", "2")
     done = folder.call("predict", folder.path / "run", folder.path / "bare.csv")
-    assert "if the file has no line of names: --no-header" in done.stderr
+    assert "if the file has no header line, give --no-header" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX has files without a name")
@@ -228,7 +228,7 @@ def test_words_for_missing_values_are_no_class_beside_truths_and_numbers(folder,
     labels[::20] = "NA"
     folder.write("t.csv", table.assign(y=labels))
     folder.train("t.csv", "y", "--task", "classification", "--epochs", "2", *flags)
-    assert f"y: missing where it says 'NA' ({N // 20})" in folder.said
+    assert f"y: read as missing: 'NA' ({N // 20})" in folder.said
     assert folder.report["rows"]["without_target"] == N // 20
     assert list(folder.predict("t.csv")[0].columns) == ["row", "predicted", *(f"y={one}" for one in sorted(words))]
 

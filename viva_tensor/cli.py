@@ -61,7 +61,7 @@ OF_TASK = ("test_fraction", "loss", "quantile", "metric", "interval", "class_wei
 def cli(context: click.Context) -> None:
     """Train multilayer networks on the processor, fast.
 
-    Under mpiexec or srun, all processes train one network together; the first alone runs the other commands.
+    Under mpiexec or srun, all processes train one network together; only the first one runs the other commands.
     """
     if context.invoked_subcommand != "train" and not Ranks(context.obj).first:
         context.exit()
@@ -95,7 +95,7 @@ def repeating(arguments: Sequence[str]) -> str:
     help="How to treat the target.  [default: classification of text, categories and booleans]",
 )
 @click.option(
-    "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; of classes always log-loss]"
+    "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; for classes always log-loss]"
 )
 @click.option(
     "--metric",
@@ -122,7 +122,7 @@ def repeating(arguments: Sequence[str]) -> str:
     callback=class_weights,
     help="Weight of each row of a class, or balanced to give all classes the same total weight.  [default: 1]",
 )
-@click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
+@click.option("--id", metavar="COLUMN", help="Column that names rows: not a feature, but copied to predictions.")
 @names_option("--drop", "COLUMN", "Columns to leave out; a name with a comma in quotes: '\"size, cm\"'.")
 @names_option("--categorical", "COLUMN", "Columns whose numbers are categories.")
 @names_option("--numeric", "COLUMN", "Columns to keep as numbers, although they look like codes or row numbers.")
@@ -132,8 +132,8 @@ def repeating(arguments: Sequence[str]) -> str:
     type=click.Choice(presets.PRESETS),
     help="For tables of 150 to 100,000 rows in memory. default: the mean of several networks, each trained without a "
     "part of the rows, with settings of their own; fast: one such network, in a tenth of the time; best: several kinds "
-    "of networks, and boosted trees where scikit-learn is installed, blended, for --minutes. Else one network with the "
-    "settings below.  [default: none with any of these settings or --resume]",
+    "of networks, and boosted trees where scikit-learn is installed, blended, for --minutes. Other tables get one "
+    "network with the settings below.  [default: default, but none with --resume or any of the settings below]",
 )
 @click.option(
     "--minutes",
@@ -163,20 +163,20 @@ def repeating(arguments: Sequence[str]) -> str:
     "--optimizer",
     type=click.Choice(list(OPTIMIZERS)),
     default="sgd",
-    help=f"How weights are updated; sgd on tables below {SMALL:,} rows with gradients clipped to a norm of 1.",
+    help=f"How weights are updated; on tables below {SMALL:,} rows, sgd clips gradients to a norm of 1.",
 )
 @click.option(
     "--lr",
     type=POSITIVE,
-    help=f"Learning rate at first.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
+    help=f"Initial learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
     f"sgd on tables below {SMALL:,} rows {GENTLE:g}]",
 )
 @click.option("--momentum", type=Number(0, 1), help=f"Momentum, for --optimizer sgd only.  [default: {MOMENTUM:g}]")
 @click.option(
     "--patience",
     type=COUNT,
-    help="Stop after this many epochs without a better validation loss, and keep the best.  [default: on tables below "
-    "20,000 rows 20, or a quarter of the epochs if that is more]",
+    help="Stop after this many epochs without a better validation loss, and keep the best.  [default: 20 on tables "
+    "below 20,000 rows, or a quarter of the epochs if that is more]",
 )
 @click.option(
     "--test-fraction",
@@ -263,7 +263,7 @@ def train(
         check_output(output, checkpoint, resume, force)
         with vt.num_threads(threads or usual), bars(ranks.first):
             if ranks.size > 1 and memory is not None:
-                raise Failure("--memory is for one process; of several each reads its share of a .parquet file")
+                raise Failure("--memory is for one process; with several, each reads its share of a .parquet file")
             memory = math.inf if ranks.size > 1 else memory
             source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
             situation = presets.Situation.of(source, target, ranks=ranks.size)
@@ -302,14 +302,14 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
         say("\n" + report.shares(run.fit.times))
     say("Wrote " + "\n      ".join(map(str, written)))
     if run.fit.interrupted:
-        raise Interrupted(f"interrupted; the model in {output} is that of what was done by then")
+        raise Interrupted(f"interrupted; {output} holds the model of what had been trained by then")
 
 
 @cli.command(name="report")
 @click.argument("folder", metavar="FOLDER", type=PATH)
 @click.option("--open", "shown", is_flag=True, help="Open it in a browser.")
 def report_command(folder: Path, shown: bool) -> None:
-    """Show where the report of the run in FOLDER is, and what it says in short."""
+    """Show where the report of the run in FOLDER is, and a summary of it."""
     page, short = folder / saving.PAGE, folder / saving.SHORT
     with failures():
         if not short.is_file():
@@ -322,7 +322,7 @@ def report_command(folder: Path, shown: bool) -> None:
             )
         say(f"\n{page}")
     if shown and not click.launch(page.absolute().as_uri()) == 0:
-        raise Failure(f"no browser was found; open {page} in one")
+        raise Failure(f"no browser was found; open {page} yourself")
 
 
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:
@@ -339,7 +339,7 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
             raise Failure(f"{output} has the model of another run; --force replaces it, --output names another folder")
         if found := taken(output, saving.NAMES):
             hint = "--force replaces it, --output names another folder"
-            raise Failure(f"{output} has a file {found.name}, whose name a file of the run would have; {hint}")
+            raise Failure(f"{output} already holds {found.name}, a name that the run would use; {hint}")
 
 
 @cli.command(context_settings={"show_default": True})
@@ -352,7 +352,7 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
     type=NamedPath(path_type=Path, dir_okay=False),
     help="Where to write the predictions.  [default: standard output]",
 )
-@click.option("--id", metavar="COLUMN", help="Column to carry over.  [default: that of the training]")
+@click.option("--id", metavar="COLUMN", help="Column to copy to the predictions.  [default: that of the training]")
 @click.option(
     "--append",
     is_flag=True,

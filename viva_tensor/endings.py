@@ -60,7 +60,7 @@ def alone_in(output: Path, ranks: Ranks) -> Iterator[None]:
     """Keep other trainings out of a folder, or raise if one is there."""
     with files.held(output) if ranks.first else nullcontext(True) as alone:
         if not ranks.from_first("train", lambda: alone):
-            raise Failure(f"another training writes to {output}; wait for it, or --output names another folder")
+            raise Failure(f"another training is writing to {output}; wait for it, or name another folder with --output")
         yield
 
 
@@ -85,11 +85,11 @@ def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> It
     except (KeyboardInterrupt, MemoryError, Unsaved) as error:
         left = []  # as far as this rank knows: the first one of a job writes a checkpoint when it hears of it
         if written:
-            left.append(f"whole files in {written[0].parent}: {', '.join(path.name for path in written)}")
+            left.append(f"complete files in {written[0].parent}: {', '.join(path.name for path in written)}")
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
-            left.append(f"the same command with --resume goes on from {checkpoint}")
+            left.append(f"the same command with --resume continues from {checkpoint}")
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written by then"])])) from None
+            raise Interrupted("; ".join(["interrupted", *(left or ["nothing had been written yet"])])) from None
         said = _lacking(error) if isinstance(error, MemoryError) else error.message
         raise Failure("; ".join([said, *left])) from error
 
@@ -102,19 +102,19 @@ def resuming(resume: bool) -> Iterator[None]:
     except InvalidFile as error:
         if not resume:
             raise
-        raise Failure(f"{error}; or --force in place of --resume starts anew") from error
+        raise Failure(f"{error}; or start anew with --force in place of --resume") from error
     except InvalidValue as error:
         if not resume:
             raise
-        hint = "--force in place of --resume starts anew"
+        hint = "or start anew with --force in place of --resume"
         if "with other rows" in error.reason:  # and settings as they were
-            hint = f"the same --memory, too: rows read in blocks are others; {hint}"
+            hint = f"use the same --memory, too: it decides whether rows are read in blocks; {hint}"
         raise Failure(f"{error} ({hint})") from error
 
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Write what is printed at once, and say it in one line if that cannot be."""
+    """Write what is printed at once, or say in one line that it cannot be written."""
     try:
         yield
         if sys.stdout is not None:
@@ -143,7 +143,7 @@ class Group(Command, click.Group):
 
 
 def say(text: str, nl: bool = True) -> None:
-    """Print a text; what the encoding of a terminal lacks is a question mark."""
+    """Print a text, with a question mark for each character that the encoding of the terminal lacks."""
     with printing():
         try:
             click.echo(text, nl=nl)

@@ -20,7 +20,7 @@ from viva_tensor.tabular.recognition import Writing
 
 
 class NamedPath(click.Path):
-    """A path that is not empty: of nothing, Python would make the current folder."""
+    """A path that is not empty: Python would take an empty one for the current folder."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Return a path from its text."""
@@ -37,7 +37,7 @@ class TablePath(NamedPath):
             stream = files.is_stream(path)
         except OSError as error:  # such as a folder that may not be entered
             self.fail(f"cannot read {path}: {error.strerror or error}")
-        hint = "it can be read but once; save what it gives to a file such as table.csv first"
+        hint = "it can be read only once; save its contents to a file such as table.csv first"
         return path if not stream else self.fail(f"{path} is a pipe or a device: {hint}")
 
 
@@ -57,7 +57,7 @@ class PicturePath(NamedPath):
 
 
 class Number(click.FloatRange):
-    """A finite number of a range: that range alone has nan, which is neither below nor above anything."""
+    """A finite number in a range; a range alone would let nan pass, which is neither below nor above anything."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Return a number from its text."""
@@ -96,7 +96,7 @@ def names(context: click.Context, parameter: click.Parameter, given: tuple[str, 
     try:
         rows = [row for text in given for row in csv.reader([text], skipinitialspace=True, strict=True)]
     except csv.Error as error:
-        got = f"{parameter.opts[0]} takes names with commas between them, and quotes around one with a comma"
+        got = f"{parameter.opts[0]} takes names separated by commas, with quotes around a name that has a comma"
         raise Failure(f"{got}; got {' '.join(given)} ({error})") from error
     found = [name.strip() for row in rows for name in row]
     return tuple(filter(None, found))
@@ -150,12 +150,12 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--date-format", metavar="FORMAT", help="Format of all dates that are not ISO 8601, such as %d.%m.%Y."
             ),
             click.option(
-                "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
+                "--header/--no-header", default=None, help="Whether the first line has names.  [default: detected]"
             ),
             click.option(
                 "--sheet",
                 metavar="TITLE",
-                help="Sheet of a workbook.  [default: first that is shown, not empty]",
+                help="Sheet of a workbook.  [default: the first visible one that is not empty]",
             ),
         )
     ):

@@ -136,7 +136,7 @@ def test_a_folder_that_another_training_writes_to(parquet, tmp_path):
     with files.held(tmp_path / "run"):
         done = train(2, parquet, tmp_path / "run")
     assert done.returncode != 0
-    assert done.stderr.count("another training writes to") == 1
+    assert done.stderr.count("another training is writing to") == 1
     assert "Traceback" not in done.stderr
 
 

@@ -224,7 +224,7 @@ def test_plain_numbers_are_refused_where_durations_were_learned(rng):
     minutes = rng.integers(1, 600, 200)
     waits = pd.DataFrame({"wait": pd.to_timedelta(minutes, unit="min")})
     model = TabularRegressor("fast", random_state=0).fit(waits, minutes / 10)
-    told = "column 'wait' holds plain numbers, such as 60 in row 1, and was trained on times"
+    told = "column 'wait' holds plain numbers, such as 60 in row 1, but held times in training"
     with pytest.raises(DataError, match=told):
         model.predict(pd.DataFrame({"wait": [0, 60]}))
     text, hour = pd.DataFrame({"wait": ["1:00"]}), pd.DataFrame({"wait": [pd.Timedelta("1h")]})

@@ -76,7 +76,7 @@ def test_rows_of_r_have_names(reader, names, quote):
     source = reader('"x","y"\n' + rows)
     assert source.table.columns.tolist() == ["Unnamed: 0", "x", "y"]
     assert source.table["x"].tolist() == [0, 1, 2]
-    assert source.notes[0] == "line 1 has one name less than there are columns: the first column has names of rows"
+    assert source.notes[0] == "line 1 has one name fewer than there are columns: the first column names the rows"
 
 
 DECIMALS = ["1,2,50\n2,3,75\n3,4,20\n4,4,10\n", "Anna,1,50\nBob,-2,75\nEva,3,20\n"]

@@ -137,9 +137,7 @@ def test_trees_and_baselines_are_left_out_if_scikit_learn_cannot_be_imported(fir
 
     monkeypatch.delitem(sys.modules, "sklearn.ensemble")
     monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
-    other = {KeyboardInterrupt: "interrupted; blended is what", NameError: "boosted trees of scikit-learn are left"}[
-        first
-    ]
+    other = {KeyboardInterrupt: "interrupted; only what", NameError: "boosted trees of scikit-learn are left"}[first]
     with (
         pytest.warns(UserWarning, match=other),
         pytest.warns(UserWarning, match="baselines of scikit-learn are left out: name '_api' is not defined"),
@@ -167,7 +165,9 @@ def test_an_interruption_keeps_what_is_whole(enough, monkeypatch):
         return found._replace(interrupted=True) if arguments[2].hidden == (6, 5) else found
 
     monkeypatch.setattr(blending, "train_members", interrupted)
-    with pytest.warns(UserWarning, match="interrupted; blended is what was done: networks of 8-8 units, boosted trees"):
+    with pytest.warns(
+        UserWarning, match="interrupted; only what was finished is blended: networks of 8-8 units, boost"
+    ):
         fitted = tabular.fit(steps(200), "y", enough)
     assert (fitted.preset.networks, "6-5" in fitted.preset.why, fitted.fit.interrupted) == (3, False, True)
     assert "8-8" in tabular.fit(steps(200), "y", replace(QUICK, seed=1)).preset.why
@@ -186,7 +186,7 @@ def test_an_interruption_before_anything_of_a_kind_is_done_ends_training_and_kee
         return before(*arguments)
 
     monkeypatch.setattr(blending, during, interrupted)
-    with pytest.warns(UserWarning, match="interrupted; blended is what was done"):
+    with pytest.warns(UserWarning, match="interrupted; only what was finished is blended"):
         fitted = tabular.fit(steps(200), "y", enough)
     assert (fitted.preset.networks, fitted.fit.interrupted) == (3, True)
     assert (TREES in fitted.preset.why) == (during == "train_members")
@@ -197,10 +197,10 @@ def test_an_interruption_that_became_another_error_while_trees_grow_is_one(enoug
         raise ValueError("no valid PEP 3118 buffer format string") from KeyboardInterrupt()
 
     monkeypatch.setattr(boosting, "grow", press)
-    with pytest.warns(UserWarning, match="interrupted; blended is what was done: networks of 8-8 units$"):
+    with pytest.warns(UserWarning, match="interrupted; only what was finished is blended: networks of 8-8 units$"):
         assert tabular.fit(steps(200), "y", enough).fit.interrupted
     monkeypatch.setattr(runs, "boosted_trees", press)
-    with pytest.warns(UserWarning, match="interrupted; kept: the network, without all that"):
+    with pytest.warns(UserWarning, match="interrupted; the network is kept, without baselines"):
         assert tabular.run(steps(200), "y", QUICK).fit.interrupted
 
 

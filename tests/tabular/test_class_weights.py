@@ -91,7 +91,7 @@ def test_classes_are_named_by_their_values():
         for given in ({1: 4.0}, {1.0: 4.0}, {"1": 4.0})
     ]
     assert told[0] == told[1] == told[2] != []
-    with pytest.raises(tabular.DataError, match="has a class twice"):
+    with pytest.raises(tabular.DataError, match="names a class twice"):
         tabular.fit(table, task, QUICK, class_weight={1: 4.0, "1": 4.0})
 
 
@@ -104,7 +104,7 @@ def test_classes_are_known_by_any_form_of_their_names():
     assert weights(("Red", "red"), {"red": 3}) == [1, 3]  # the very name goes before
     with pytest.raises(tabular.DataError, match="a class weight for 'RED'"):
         weights(("Red", "red"), {"RED": 3})
-    with pytest.raises(tabular.DataError, match="has a class twice"):
+    with pytest.raises(tabular.DataError, match="names a class twice"):
         weights(("1", "2"), {"2.0": 3, "2": 4})
 
 
@@ -163,5 +163,5 @@ def test_a_network_with_weights_is_not_measured_by_baselines_without():
     run = tabular.run(rare(1000), "kind", SEVERAL, class_weight="balanced")
     assert run.scores["network"].log_loss > 1.5 * run.scores["most frequent class"].log_loss
     told = tabular.report.verdict(run)
-    assert "with class weights, which these scores and the baselines leave out" in told[-1]
+    assert "with class weights, which these scores and the baselines ignore" in told[-1]
     assert not any("no better than a baseline" in line for line in told)

@@ -46,7 +46,7 @@ def found(ready):
 def test_columns_of_many_values_that_tell_by_more_than_their_order_are_taken():
     ready = prepared(persons())
     assert list(found(ready)) == ["person", "name"]
-    assert "person: 150 values; the mean of y for each is a feature" in ready.notes
+    assert "person: 150 values; the mean of y at each value is a feature" in ready.notes
     assert not found(prepared(persons(people=60)))  # few enough for a feature or a bin each
     assert list(found(prepared(persons(rows=400)))) == ["name"]  # of numbers too few rows of each
     assert not found(prepared(persons(rows=400, people=380)))  # and here of all
@@ -60,7 +60,7 @@ def test_classes_have_an_effect_each_two_have_one(labels, outputs):
     table = persons()
     table["y"] = pd.qcut(table["y"], labels, labels=[f"c{i}" for i in range(labels)]).astype(str)
     ready = prepared(table)
-    taken, note = found(ready), "person: 150 values; the share of each class of y for each is a feature"
+    taken, note = found(ready), "person: 150 values; the share of each class of y at each value is a feature"
     assert (note in ready.notes) == bool(outputs)
     assert {len(one.means[0]) for one in taken.values()} == ({outputs} if outputs else set())
 
@@ -181,7 +181,7 @@ def test_effects_of_several_columns_are_each_of_what_the_others_leave():
         ready = prepared(table.assign(again="a" + table["u"])[[*names, "y"]])
         taken = found(ready)
         assert list(taken) == ["u", "v"]
-        told = [note for note in ready.notes if note.endswith("the mean of y for each is a feature")]
+        told = [note for note in ready.notes if note.endswith("the mean of y at each value is a feature")]
         assert [note[0] for note in told] == ["u", "v"]
         for name, true in zip(names, own, strict=False):
             learned = np.array(taken[name].means)[:, 0]

@@ -166,7 +166,7 @@ class TestCategorical:
         monkeypatch.setattr("viva_tensor.tabular.column_choice.MOST_OTHERS", 100 - MAX_CATEGORIES - 1)
         for encoding in (Encoding.from_dict(older), fit_encoding(table)):
             [told] = encoding.unfamiliar(table)
-            assert "144 of 400 values are in no category that is told apart: rare in training, or new, the" in told
+            assert "144 of 400 values are in no category with a feature: rare in training, or new, the" in told
 
     def test_constant_but_for_missing_values(self):
         assert encoded(["a", None, "a"], ["a", None]) == [[1, 0], [0, 1]]

@@ -60,7 +60,7 @@ def test_a_file_has_percents_where_training_had_them(tmp_path):
     for suffix in ("csv", "feather"):
         new, q = tmp_path / f"new.{suffix}", pd.DataFrame({"q": [0, 0.731]})
         q.to_csv(new, index=False) if suffix == "csv" else q.to_feather(new)
-        wanted = r"'q' holds numbers without '%', such as 0\.731 in row 1, and was trained on values with it; write '%'"
+        wanted = r"'q' holds numbers without '%', such as 0\.731 in row 1, but had '%' in training; write '%'"
         with pytest.raises(DataError, match=wanted):
             tabular.read(new, None, model.expected())
 
@@ -71,7 +71,7 @@ def test_errors_of_a_spreadsheet_are_missing_in_text_too(tmp_path):
     pd.DataFrame({"kind": kinds, "x": np.arange(120.0), "y": words}).to_csv(tmp_path / "t.csv", index=False)
     fitted = tabular.fit(tabular.read(tmp_path / "t.csv"), "y", QUICK)
     assert fitted.model.target.labels == ("False", "True")
-    assert "y: missing where it says '#N/A' (30), '#DIV/0!' (30)" in fitted.notes
+    assert "y: read as missing: '#N/A' (30), '#DIV/0!' (30)" in fitted.notes
     assert fitted.model.encoding.columns[0].categories == ("a", "b")  # the others have no target
     new = pd.DataFrame({"kind": ["a", "b", "#NV", "#N/A"] * 30, "x": 1.0, "y": ["True", "False"] * 60})
     model = tabular.fit(new, "y", QUICK).model
@@ -234,7 +234,7 @@ def test_the_preset_fast_keeps_its_network_with_another_share_for_validation(fra
 
 @pytest.mark.parametrize("preset", ["fast", "best"])
 def test_settings_beside_a_preset_are_refused(preset):
-    with pytest.raises(ValueError, match=f"preset='{preset}' beside settings; give one of them"):
+    with pytest.raises(ValueError, match=f"preset='{preset}' beside settings"):
         TabularRegressor(preset, settings=QUICK).fit(np.ones((9, 1)), np.arange(9))
 
 
@@ -265,7 +265,7 @@ def test_estimators_miss_in_predict_what_they_missed_in_fit(values, missing):
         (pd.DataFrame([[1, 2]], columns=[0, 1]), 1, "got 1, wanted a Task, or the name of the column to predict"),
         (pd.DataFrame([[1, 2]], columns=["a", "y"]), None, "got None, wanted a Task"),
         (pd.DataFrame({"a": ["x"] * 9 + ["7"], "y": range(10)}), Task("y", roles=tabular.Roles(numeric=("a",))),
-         "the column 'a' is to be numeric and holds text: row 0 has 'x'"),
+         "the column 'a' is to be numeric, but holds text: row 0 has 'x'"),
     ],
 )  # fmt: skip
 def test_frames_and_targets_that_are_refused(given, target, message):
@@ -366,7 +366,7 @@ def test_a_point_in_thousands_of_new_rows_follows_decimal_commas_of_training_in_
 def test_new_rows_with_a_word_that_scales_are_refused_where_training_had_plain_numbers(tmp_path, word, suffix):
     model = tabular.fit(pd.DataFrame({"q": np.arange(80), "y": np.arange(80.0)}), "y", QUICK).model
     write(pd.DataFrame({"q": [f"0{word}", f"1.9{word}"]}), tmp_path / f"new.{suffix}")
-    with pytest.raises(DataError, match=f"column 'q' holds numbers with '{word}', such as .* and was trained on"):
+    with pytest.raises(DataError, match=f"column 'q' holds numbers with '{word}', such as .*, but had none in"):
         tabular.read(tmp_path / f"new.{suffix}", None, model.expected())
     write(pd.DataFrame({"q": ["0 kg", "1.9 kg"]}), tmp_path / f"new.{suffix}")
     assert tabular.read(tmp_path / f"new.{suffix}", None, model.expected()).table["q"].tolist() == [0, 1.9]
@@ -406,7 +406,7 @@ def test_times_and_durations_that_are_categories_have_the_labels_of_text(tmp_pat
 def test_a_word_for_a_missing_time_means_it_in_columns_of_times_and_durations(word, name):
     objects, _ = clocks()
     fitted = tabular.fit(objects.assign(hours=7.5), Task("y", writing=Writing(missing=(word,))), QUICK)
-    assert f"{name}: missing where it says {word!r} (27)" in fitted.notes
+    assert f"{name}: read as missing: {word!r} (27)" in fitted.notes
     assert not any(note.startswith("hours: missing") for note in fitted.notes)  # a number that is no time
     missing = objects.assign(hours=7.5, **{name: objects[name].mask(np.arange(80) % 3 == 0)})
     pd.testing.assert_frame_equal(fitted.model.predict(objects.assign(hours=7.5)), fitted.model.predict(missing))

@@ -151,7 +151,7 @@ def test_names_of_rows_may_be_called_as_the_ends_of_intervals_where_there_are_no
     table = spreading(80).assign(lower=[f"row {i}" for i in range(80)])
     task = tabular.Task("y", roles=tabular.Roles(id="lower"))
     assert tabular.run(table, task, ONE).test["lower"].str.startswith("row ").all()
-    with pytest.raises(tabular.DataError, match="'lower' that names rows has the name of a column of predictions"):
+    with pytest.raises(tabular.DataError, match="'lower', which names rows, is called like a column of predictions"):
         tabular.run(table, task, ONE, interval=0.5)
 
 
@@ -162,7 +162,7 @@ def test_a_name_of_rows_like_a_column_of_predictions_is_refused_before_training(
         {"task": tabular.Task("kind", roles=tabular.Roles(id="kind=a"))},
     ):
         started = []
-        with pytest.raises(tabular.DataError, match="that names rows has the name of a column of predictions"):
+        with pytest.raises(tabular.DataError, match="which names rows, is called like a column of predictions"):
             tabular.run(table, settings=ONE, started=started.append, **given)
         assert not started
 
@@ -187,7 +187,7 @@ def test_a_model_with_intervals_is_trained_on_and_gets_a_margin_of_its_own():
     again = tabular.run(table, "y", ONE, interval=0.8, start=wide).model
     assert abs(again.target.margin) < 1
     assert replace(again.target, margin=5.0) == wide.target
-    with pytest.raises(tabular.DataError, match="other columns, scales or classes"):
+    with pytest.raises(tabular.DataError, match="does not have this table's columns"):
         tabular.run(table, "y", ONE, interval=0.9, start=earlier)
 
 
@@ -234,7 +234,7 @@ def test_the_command_line_has_them(tmp_path):
     assert result.exit_code == 0, result.output
     assert {"predicted", "lower", "upper"} <= set(pd.read_csv(out).columns)
     told = CliRunner().invoke(cli, ["info", str(tmp_path / "run")]).stdout
-    assert "predicts  y: a number, with an interval that is to hold 0.9 of the rows\n" in told
+    assert "predicts  y: a number, with an interval meant to hold 0.9 of the rows\n" in told
     result = CliRunner().invoke(cli, [*flags, "--loss", "quantile", "--quantile", "0.1, 0.9,0.5"])
     assert result.exit_code == 0, result.output
     told = CliRunner().invoke(cli, ["info", str(tmp_path / "run")]).stdout
@@ -254,12 +254,12 @@ def test_the_command_line_has_them(tmp_path):
         ({"loss": "quantile", "quantile": (0.1, 0.1)}, "or several that differ"),
         ({"loss": "quantile", "quantile": (0.5, 0.50000001)}, "or several that differ"),
         ({"loss": "quantile", "quantile": "0.5"}, "quantile='0.5', wanted a number"),
-        ({"loss": "quantile", "quantile": (0.1, 0.5), "interval": 0.5}, "an interval beside several quantiles"),
-        ({"loss": "poisson", "interval": 0.5}, "an interval beside the loss poisson"),
-        ({"task": "kind", "interval": 0.5}, "an interval is for a number, and 'kind' is learned as classes"),
+        ({"loss": "quantile", "quantile": (0.1, 0.5), "interval": 0.5}, "combined with several quantiles"),
+        ({"loss": "poisson", "interval": 0.5}, "an interval cannot be combined with the loss poisson"),
+        ({"task": "kind", "interval": 0.5}, "an interval is for a number, but 'kind' is learned as classes"),
         (
             {"interval": 0.5, "settings": Settings(validation_fraction=0.0)},
-            "an interval needs rows that were",
+            "an interval needs rows held out",
         ),
     ],
 )

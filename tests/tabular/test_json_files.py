@@ -61,9 +61,9 @@ def test_integers_beyond_64_bits_in_json_stay_exact(reader):
     ("content", "message"),
     [
         ('{"a": 1}\n\n{"a": \n', "line 3: Expecting value"),
-        ('{"a": 1}\n[1]\n', "line 2 is no object"),
-        ('null\n{"a": 1}\n', "line 1 is no object"),
-        ('{"a": 1}\nnull\n', "line 2 is no object"),
+        ('{"a": 1}\n[1]\n', "line 2 is not an object"),
+        ('null\n{"a": 1}\n', "line 1 is not an object"),
+        ('{"a": 1}\nnull\n', "line 2 is not an object"),
         ('{"a": 1, "a": 2}\n', "line 1: a row has two values of 'a'"),
     ],
 )
@@ -86,7 +86,7 @@ def test_lines_of_json_may_have_other_names(reader, name):
     assert rows(reader(LINES, name)) == [[1, "x"], [None, "y"]]
 
 
-@pytest.mark.parametrize(("content", "message"), [(LINES + "{", "line 4"), ("[1]\n[2]", "line 1 is no object")])
+@pytest.mark.parametrize(("content", "message"), [(LINES + "{", "line 4"), ("[1]\n[2]", "line 1 is not an object")])
 def test_lines_that_are_no_json_are_refused_with_their_number_in_any_file(reader, content, message):
     with pytest.raises(DataError, match=rf"t\.json.*{message}"):
         reader(content, "t.json")

@@ -23,11 +23,14 @@ def reader(tmp_path):
     return read_text
 
 
-SHORT = "1 row without the last values; the first is line 2"
+SHORT = "1 row without the last values, the first in line 2"
 
 
 def rows(source):
     return source.table.astype(object).where(source.table.notna(), None).to_numpy().tolist()
+
+
+LEFT = "line 1 is not a row and is left out:"
 
 
 @pytest.mark.parametrize(
@@ -36,9 +39,9 @@ def rows(source):
         ("a;b\n1,5;x\n2,5;y\n", ["a", "b"], [[1.5, "x"], [2.5, "y"]], "columns are separated by ';'"),
         ("a\tb\n1\t2\n", ["a", "b"], [[1, 2]], "columns are separated by '\\t'"),
         ("a|b\n1|2\n", ["a", "b"], [[1, 2]], "columns are separated by '|'"),
-        ("Report of May\n\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 1 is no row and left out: 'Report of May'"),
-        ("Report,,\n,,\na,b,c\n1,2,x\n", ["a", "b", "c"], [[1, 2, "x"]], "line 1 is no row and left out: 'Report'"),
-        ("# made by us\n# 2024\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 2 is no row and left out: '# 2024'"),
+        ("Report of May\n\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 1 is not a row and is left out: 'Report of May'"),
+        ("Report,,\n,,\na,b,c\n1,2,x\n", ["a", "b", "c"], [[1, 2, "x"]], f"{LEFT} 'Report'"),
+        ("# made by us\n# 2024\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 2 is not a row and is left out: '# 2024'"),
         ("# a,b\n1,2\n", ["a", "b"], [[1, 2]], None),
         ("#,name\n1,x\n2,y\n", ["#", "name"], [[1, "x"], [2, "y"]], None),
         (
@@ -74,7 +77,7 @@ def test_names_rows_and_what_is_said(reader, content, names, values, note):
         ('a,b,c\n1,2,x\n2,3,"y\n3,4,z\n4,5,u"\n5,6,v\n', "the quote that opens in line 3 closes only in line 5"),
         ("a,b\n1,2\n\n1,2,3\n", "line 4 has 3 fields, the header has 2"),
         ("a,b\n1,2\n# a comment\n3,4,5\n", "line 4 has 3 fields"),
-        ("a,b\nx,1\nMünchen,2\n".encode("cp1252"), "line 3 is no text in UTF-8; in cp1252 it would read 'a,b x,1 Mün"),
+        ("a,b\nx,1\nMünchen,2\n".encode("cp1252"), "line 3 is not UTF-8 text; in cp1252 it would read 'a,b x,1 Mün"),
     ],
 )  # fmt: skip
 def test_refused_with_the_line(reader, content, message):
@@ -95,7 +98,7 @@ def test_no_header(reader):
     source = reader(content, Reading(header=False))
     assert list(source.table.columns) == ["column1", "column2"]
     assert rows(source) == [[5.1, "a"], [4.9, "b"]]
-    assert reader(content).doubt == "'5.1' looks like a value: if there is no line of names, --no-header"
+    assert reader(content).doubt == "'5.1' looks like a value: if there is no header line, give --no-header"
     assert reader("x,2019\n1,2\n", Reading(header=True)).doubt == ""
 
 
@@ -115,7 +118,7 @@ def test_options_decide(reader):
     assert rows(reader("d,n\n20240131,1\n20240229,2\n", Reading(writing=Writing(date_format="%Y%m%d"))))[1][0].day == 29
     source = reader("a,b\n-999,x\n4,none\n", Reading(writing=Writing(missing=("-999", "none"))))
     assert rows(source) == [[None, "x"], [4, None]]
-    assert source.notes == ("a: missing where it says '-999' (1)", "b: missing where it says 'none' (1)")
+    assert source.notes == ("a: read as missing: '-999' (1)", "b: read as missing: 'none' (1)")
 
 
 def written(date_format):
@@ -252,7 +255,7 @@ def test_what_other_formats_cannot_hold_is_refused_in_words(reader, tmp_path):
         reader("a,b\n1,2\n", Reading(encoding="hex"))
 
 
-TITLE = "line {} is no row and left out: 'Sales of 2024'".format
+TITLE = "line {} is not a row and is left out: 'Sales of 2024'".format
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,7 @@ TITLE = "line {} is no row and left out: 'Sales of 2024'".format
         ([["name"], ["ann", "red"], ["bob", "blue"]], ["name", "Unnamed: 1"],
          [["ann", "red"], ["bob", "blue"]], ()),
         ([["Colours"], [], ["name", "color"], ["ann", "red"]], ["name", "color"], [["ann", "red"]],
-         ("line 1 is no row and left out: 'Colours'",)),
+         ("line 1 is not a row and is left out: 'Colours'",)),
         ([["a"], ["x", 1], ["y", 2]], ["a", "Unnamed: 1"], [["x", 1], ["y", 2]], ()),
     ],
 )  # fmt: skip
@@ -347,7 +350,7 @@ def test_columns_without_names_are_told_where_a_value_does_not_fit(tmp_path, suf
     write = table.to_csv if suffix == "csv" else table.to_excel
     write(tmp_path / f"t.{suffix}", index=False, header=False)
     with pytest.raises(
-        DataError, match=r"the line 'Report' was .*the names, and has no name for 2 columns; delete the li"
+        DataError, match=r"the line 'Report' was .*the header, but has no name for 2 columns; delete the li"
     ):
         read(tmp_path / f"t.{suffix}")
 

@@ -193,7 +193,7 @@ def test_of_many_columns_the_last_ones_may_be_the_foremost():
     assert [one.column for one in run.insight.importances[:2]] == ["c129", "c70"]
     assert len(run.insight.importances) == 60
     assert [one.column for one in run.insight.dependences[:2]] == ["c129", "c70"]
-    assert "Of 130 columns, those found by shuffling groups" in page.page(run, "a.csv").decode()
+    assert "Of 130 columns, only those are shown that were found by first" in page.page(run, "a.csv").decode()
 
 
 def test_names_that_begin_alike_stay_apart():
@@ -224,11 +224,11 @@ def test_what_of_many_classes_is_shown_is_said_and_the_most_frequent():
     shown = pictures(run)
     matrix = shown["Confusion matrix"]
     rows = np.sum(matrix.data[0]["z"])
-    assert f"Of 40 classes the 30 most frequent, as both class and prediction: {rows} of 120 " in matrix.caption
+    assert f"Only the 30 most frequent of 40 classes are shown, on both axes: {rows} of 120 " in matrix.caption
     common = set(run.test["actual"].value_counts().index[:3])
     for heading in ("ROC", "Calibration", "Predictions by x"):
         one = shown[heading]
-        assert one.caption.endswith(" Of 40 classes the 8 most frequent.")
+        assert one.caption.endswith(" Only the 8 most frequent of 40 classes are shown.")
         assert common <= {line["name"].partition(" ")[0] for line in one.data}
     lines = [line for heading in ("ROC", "Calibration", "Predictions by x") for line in shown[heading].data]
     colors = {(line["name"].partition(" ")[0], line["line"]["color"]) for line in lines if "dash" not in line["line"]}
@@ -246,5 +246,5 @@ def test_learning_says_whose_weights_were_kept():
     several = dataclasses.replace(run, preset=run.preset._replace(networks=5))
     linear = dataclasses.replace(run, fit=run.fit._replace(best_epoch=0))
     assert page._learning(run).caption == "The dotted line marks the epoch whose weights were kept, 3."
-    assert page._learning(several).caption.endswith("the dotted line marks the mean of these, 3.")
-    assert "at 0: no epoch was kept, but the linear model that" in page._learning(linear).caption
+    assert page._learning(several).caption.endswith("the dotted line marks their mean, 3.")
+    assert "at 0: instead of any epoch, the linear model that" in page._learning(linear).caption

@@ -99,7 +99,7 @@ def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():
         ({"optimizer": "adam", "lr": 0.0}, error.InvalidValue, r"Adam: lr=0\.0, wanted"),
         ({"optimizer": "adan"}, tabular.DataError, "no optimizer 'adan'; did you mean 'adam'"),
         ({"optimizer": "adam", "momentum": 0.5}, tabular.DataError, r"momentum \(0\.5\) is for .*'sgd' only, .*'adam'"),
-        ({"optimizer": optim.Adam(), "lr": 0.5}, tabular.DataError, r"lr=0\.5 beside optimizer=Adam.*to the record"),
+        ({"optimizer": optim.Adam(), "lr": 0.5}, tabular.DataError, r"lr=0\.5 beside optimizer=Adam.*in that record"),
         ({"optimizer": optim.SGD(), "momentum": 0.5}, tabular.DataError, r"momentum=0\.5 beside optimizer=SGD"),
     ],
 )
@@ -121,7 +121,7 @@ def test_settings_for_a_number_of_rows_that_is_none(rows):
         ({"preset": "fats"}, "no preset 'fats'; did you mean 'fast'"),
         ({"preset": "slow"}, r"no preset 'slow'\. The presets are: fast, default, best"),
         ({"preset": 3}, "no preset 3"),
-        ({"preset": "fast", "settings": QUICK}, "preset='fast' beside settings; give one of them"),
+        ({"preset": "fast", "settings": QUICK}, "preset='fast' and settings are both given; give one"),
         (
             {"settings": {"epochs": 3}},
             r"settings=\{'epochs': 3\}, wanted Settings, Members or a Choice; .*settings_for",
@@ -169,4 +169,4 @@ def test_several_networks_beside_what_is_for_one(tmp_path):
     flags = ["--preset", "default", "--epochs", "3", "--lr", "0.1"]
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "t.csv"), "--target", "y", *flags])
     assert result.exit_code == 2
-    assert "--epochs, --lr is for one network, without the preset default" in result.stderr
+    assert "--epochs, --lr is for one network, and the preset default" in result.stderr

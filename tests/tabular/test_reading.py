@@ -247,7 +247,7 @@ def test_sheets_that_are_not_read_are_named(tmp_path):
     with pd.ExcelWriter(path) as book:
         for name in ("sales", "notes", "old"):
             pd.DataFrame({"a": [1, 2]}).to_excel(book, sheet_name=name, index=False)
-    assert read(path).notes == ("read: the sheet 'sales'; not 'notes', 'old' (--sheet names another)",)
+    assert read(path).notes == ("read only the sheet 'sales', not 'notes', 'old' (--sheet names another)",)
 
 
 def test_booleans_are_no_numbers_for_a_model_of_numbers():
@@ -301,8 +301,10 @@ def test_a_total_below_the_rows_is_told_and_kept(tmp_path, name, last, word):
         read(tmp_path / "t.csv").table.to_excel(tmp_path / name, index=False)
     source = read(tmp_path / name)
     told = [note for note in source.notes if "seems to be a total" in note]
-    seems = f"row 10, the last, seems to be a total ({word!r} in region) and is used like any other; if it is one, "
-    assert told == ([seems + "remove it"] if word else [])
+    seems = (
+        f"row 10, the last, seems to be a total ({word!r} in region) but is used like any other row; if it is a total"
+    )
+    assert told == ([seems + ", remove it"] if word else [])
     assert source.table["n"].tolist() == [*range(10), 198]
     assert source_of(source.table, Task("y")).notes == tuple(told)
 
@@ -317,9 +319,9 @@ def test_a_total_is_told_however_a_file_is_read(tmp_path, name, below, way):
         table = read(tmp_path / "t.csv", expected=Expected(text=["n"])).table[:11]
         table.astype({"region": "category"} if below else {}).to_parquet(tmp_path / name)
     last = "the last" if name == "t.parquet" or not below else "the last with a value"
-    seems = f"row 10, {last}, seems to be a total ('Total' in region) and is used like any other; if it is one, remove "
+    seems = f"row 10, {last}, seems to be a total ('Total' in region) but is used like any other row; if it is a total"
     for source in (read(tmp_path / name, way, whole=False), streaming.stream(tmp_path / name, way).source):
-        assert [note for note in source.notes if "seems to be" in note] == [seems + "it"]
+        assert [note for note in source.notes if "seems to be" in note] == [seems + ", remove it"]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

@@ -83,7 +83,7 @@ class TestNumbers:
         assert one.notation == Numbers(missing=("n/k",))
 
     def test_a_comma_that_can_be_read_in_two_ways_is_asked_about(self):
-        with pytest.raises(AmbiguousNumbers, match=r"'1,234' in row 0, which is 1234 or 1\.234; say --thou"):
+        with pytest.raises(AmbiguousNumbers, match=r"'1,234' in row 0, which is 1234 or 1\.234; give --thou"):
             found(["1,234", "5,678"])
         assert found(["1,234", "5"], Writing(thousands=","))[1] == [1234, 5]
         assert found(["1,234", "5"], Writing(decimal=","))[1] == [1.234, 5]
@@ -159,7 +159,7 @@ class TestNumbers:
             one, values = found(words)
             assert values is None
             assert one.note.startswith("c: text, though 50% of its values are numbers; row ")
-            told = f"not '{words[1]}' in row 40; row 40 has '{words[1]}', row 0 '{words[0]}': all must be of one scale"
+            told = f"not '{words[1]}' in row 40; row 40 has '{words[1]}', row 0 '{words[0]}': all must have one scale"
             with pytest.raises(DataError, match=re.escape(told)):
                 found([words[0]] * 40 + words[1:])
         assert found([scaled, "0", "-"])[1][1] == 0
@@ -193,7 +193,7 @@ class TestNumbers:
             assert read(tmp_path / name, expected=expected).table["t"].tolist() == [20, 22]
 
     def test_points_and_commas_before_decimals_in_one_column_are_refused(self):
-        told = "'1,234.5' in row 1 with a point before decimals and '1.234,5' in row 0 with a comma; write all of them"
+        told = "'1,234.5' in row 1 with a decimal point and '1.234,5' in row 0 with a decimal comma; write all of them"
         with pytest.raises(DataError, match=re.escape(told)):
             found(["1.234,5", "1,234.5", "17"])
 
@@ -218,10 +218,10 @@ class TestNumbers:
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"decimal": ";"}, "decimals follow '.' or ',', not ';'"),
+            ({"decimal": ";"}, "the decimal mark is '.' or ',', not ';'"),
             ({"thousands": "ab"}, "one character"),
             ({"thousands": "1"}, "one character"),
-            ({"decimal": ",", "thousands": ","}, "cannot both have ','"),
+            ({"decimal": ",", "thousands": ","}, "cannot both be ','"),
         ],
     )
     def test_impossible_options(self, values, message):

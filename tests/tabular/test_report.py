@@ -55,7 +55,7 @@ def test_what_was_asked_for_is_in_each_report_once(table, target, asked):
 def test_of_many_classes_each_report_says_which_baselines_are_left_out(classes):
     many = pd.DataFrame({"a": np.arange(420.0) % classes, "kind": [f"k{i % classes}" for i in range(420)]})
     run = tabular.run(many, "kind", QUICK)
-    said = "Of 21 classes, boosted trees and logistic regression are not fitted as baselines: of more than 20 they "
+    said = "With 21 classes, boosted trees and logistic regression are not fitted as baselines: with more than 20 they"
     assert [said in text for text in everywhere(run)] == [classes > 20] * 3
     assert ("boosted trees" in run.scores) == (classes <= 20)
 
@@ -128,7 +128,7 @@ def test_losses_and_metrics_of_classes_and_functions_have_names_in_the_table_of_
 
 def test_the_share_that_a_quantile_wants_is_not_rounded(table):
     run = tabular.run(table[["a", "b", "y"]], "y", QUICK, loss="quantile", quantile=0.9996)
-    assert report.verdict(run)[-1].endswith("; wanted are 99.96%.")
+    assert report.verdict(run)[-1].endswith(" (target: 99.96%).")
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -84,7 +84,7 @@ class TestRun:
         assert second.scores["network"].rmse < first.scores["network"].rmse
         again = runs.run(table, "price", dataclasses.replace(settings, optimizer=optim.SGD(lr=1e-9)), start=first.model)
         assert same_bits(again.fit, first.fit)  # which was not made better
-        with pytest.raises(DataError, match="other columns, scales or classes than this table gives"):
+        with pytest.raises(DataError, match="does not have this table's columns, scales or classes"):
             runs.run(table[:100], "price", settings, start=first.model)
 
     @pytest.mark.parametrize(("first", "second"), [("float32", "float64"), ("float64", "float32")])
@@ -206,7 +206,10 @@ class TestSave:
             raise OSError("disk is gone")
 
         monkeypatch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk is gone"), pytest.warns(UserWarning, match="this one goes to .*run-2"):
+        with (
+            pytest.raises(OSError, match="disk is gone"),
+            pytest.warns(UserWarning, match="this run is saved to .*run-2"),
+        ):
             saving.save(run, folder, force=True)
         assert os.listdir(folder) == ["model.safetensors"]
         assert (folder / "model.safetensors").read_text() == "old"
@@ -321,7 +324,9 @@ class TestLoad:
         predicted = load(tmp_path).predict(animals)["predicted"]
         record["target"]["mean"] += 1
         path.write_text(json.dumps(record))
-        with pytest.raises(DataError, match=r'not as it was written: .* on purpose, remove its entry "checksum"$'):
+        with pytest.raises(
+            DataError, match=r'changed since it was written: .* on purpose, remove its entry "checksum"$'
+        ):
             load(tmp_path)
         del record["checksum"]
         path.write_text(json.dumps(record))
@@ -368,7 +373,7 @@ def test_an_interruption_after_training_keeps_the_network(during, tmp_path, monk
 
     table = pd.DataFrame({"x": np.arange(60.0), "y": np.arange(60.0)})
     monkeypatch.setattr(runs, during, press)
-    with pytest.warns(UserWarning, match="interrupted; kept: the network, without all that is found beside it"):
+    with pytest.warns(UserWarning, match="interrupted; the network is kept, without baselines and importances"):
         run = tabular.run(table, "y", QUICK)
     assert (run.fit.interrupted, run.insight) == (True, None)
     assert ("least squares" in run.scores) == (during == "_insight")

@@ -45,7 +45,7 @@ def run():
 
 def test_files_of_no_run_are_replaced_with_force_alone(run, tmp_path):
     (tmp_path / "history.csv").write_text("mine")
-    with pytest.raises(DataError, match=r"it holds history\.csv, and no model that it is of; name another folder"):
+    with pytest.raises(DataError, match=r"it holds history\.csv, which belongs to no model; name another folder"):
         saving.save(run, tmp_path)
     assert os.listdir(tmp_path) == ["history.csv"]
     assert (tmp_path / "history.csv").read_text() == "mine"
@@ -66,7 +66,7 @@ def test_names_alone_do_not_make_a_run(run, tmp_path, name, content):
         (tmp_path / one).write_text(content)
     before = contents()
     for save in (lambda: saving.save(run, tmp_path), lambda: run.model.save(tmp_path)):
-        with pytest.raises(DataError, match=rf"it holds {name}, and no model that it is of; name another folder"):
+        with pytest.raises(DataError, match=rf"it holds {name}, which belongs to no model; name another folder"):
             save()
         assert contents() == before
     saving.save(run, tmp_path, force=True)
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_run_that_is_there_and_the_new_model_beside_it(ru
     monkeypatch.setattr(os, "fsync", full)
     with (
         pytest.raises(OSError, match="No space left on device"),
-        pytest.warns(UserWarning, match=r"has files of another run by now; this one goes to .*run-2"),
+        pytest.warns(UserWarning, match=r"now holds files of another run; this run is saved to .*run-2"),
     ):
         saving.save(other, folder, written=written)
     assert contents() == before
@@ -181,7 +181,7 @@ def test_a_model_of_a_newer_version_is_refused_and_one_of_an_older_version_is_ta
     record = json.loads(path.read_text())
     assert record.pop("format") == 1
     path.write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"preprocessing\.json is not as it was written"):  # with its format
+    with pytest.raises(DataError, match=r"preprocessing\.json was changed since it was written"):  # with its format
         load(tmp_path)
     del record["checksum"]
     path.write_text(json.dumps(record))

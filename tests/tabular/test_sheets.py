@@ -86,13 +86,13 @@ def test_the_first_sheet_that_is_shown_is_read(tmp_path):
     book.save(tmp_path / "t.xlsx")
     source = read(tmp_path / "t.xlsx")
     assert source.table["a"].tolist() == ["sales", "sales"]
-    assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes' (--sheet names another)",)
+    assert source.notes == ("read only the sheet 'sales', not 'old', 'notes' (--sheet names another)",)
     for name in ("old", "notes"):
         source = read(tmp_path / "t.xlsx", Reading(sheet=name))
         assert (source.table["a"].tolist(), source.notes, source.doubt) == ([name, name], (), "")
     with pytest.raises(DataError, match=r"t\.xlsx has no sheet 'Notes'; its sheets are 'old', 'sales', 'notes'$"):
         read(tmp_path / "t.xlsx", Reading(sheet="Notes"))
-    with pytest.raises(DataError, match=r"columns are: a; read: the sheet 'sales'; not 'old', 'notes' \(--sheet names"):
+    with pytest.raises(DataError, match=r"columns are: a; read only the sheet 'sales', not 'old', 'notes' \(--sheet"):
         tabular.fit(read(tmp_path / "t.xlsx"), "b", Settings())
 
 
@@ -107,10 +107,10 @@ def test_blank_sheets_are_passed_over(tmp_path):
     book.save(tmp_path / "t.xlsx")
     source = read(tmp_path / "t.xlsx")
     assert source.table["b"].tolist() == [2]
-    assert source.notes == ("read: the sheet 'sales'; not 'Sheet', 'old', 'styled' (--sheet names another)",)
+    assert source.notes == ("read only the sheet 'sales', not 'Sheet', 'old', 'styled' (--sheet names another)",)
     del book["sales"]
     book.save(tmp_path / "t.xlsx")
-    with pytest.raises(DataError, match=r"t\.xlsx: no cell has a value in what was read \('Sheet', 'styled'\); name"):
+    with pytest.raises(DataError, match=r"t\.xlsx: no cell of the sheets read has a value \('Sheet', 'styled'\); name"):
         read(tmp_path / "t.xlsx")
 
 
@@ -126,7 +126,7 @@ def test_merged_cells_have_their_value_in_each_row(tmp_path):
     assert source.table["region"].tolist() == ["north"] * 3 + ["south"]
     assert source.table["n"].tolist() == [1, 2, 3, 4]
     assert source.table["x"].astype(object).where(source.table["x"].notna(), None).tolist() == ["a", "a", "b", None]
-    assert source.notes[-1] == "region (2), x (1): cells below the first of merged ones have its value"
+    assert source.notes[-1] == "region (2), x (1): merged cells all get the value of the first"
 
 
 def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
@@ -136,7 +136,7 @@ def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
     with zipfile.ZipFile(path, "w") as book:
         for name, part in parts.items():
             book.writestr(name, part[: len(part) // 2] if name.endswith("sheet1.xml") else part)
-    with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX, it seems to be damaged"):
+    with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX; it seems to be damaged"):
         read(path)
     path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512))
     with pytest.raises(DataError, match=r"t\.xlsx: it is encrypted or an old \.xls; save it as \.xlsx"):
@@ -153,7 +153,7 @@ def test_a_sheet_may_have_no_names(sheet):
     book = openpyxl.load_workbook(path)
     book.active["A1"] = 5.1
     book.save(path)
-    assert read(path).doubt == "'5.1' looks like a value: if there is no line of names, --no-header"
+    assert read(path).doubt == "'5.1' looks like a value: if there is no header line, give --no-header"
     assert read(path, Reading(header=True)).doubt == ""
     source = read(path, Reading(header=False))
     assert list(source.table.columns) == ["column1", "column2"]
@@ -161,12 +161,13 @@ def test_a_sheet_may_have_no_names(sheet):
     book.create_sheet("notes")
     book.save(path)
     told = (
-        r"not 'notes' \(--sheet names another\); '5\.1' looks like a value: if there is no line of names, --no-header$"
+        r"not 'notes' \(--sheet names another\); '5\.1' looks like a value: if there is no header line, "
+        "give --no-header$"
     )
     with pytest.raises(DataError, match=told):
         tabular.fit(read(path), "y", Settings())
     check_reading(path, Reading(header=False))
-    with pytest.raises(DataError, match="says itself how it is written"):
+    with pytest.raises(DataError, match="needs no options such as"):
         check_reading(path, Reading(separator=";"))
 
 

@@ -37,8 +37,8 @@ def test_errors_of_spreadsheets_are_missing_in_text(tmp_path, rows):
     assert found.table["c"].dropna().unique().tolist() == ["low", "high"]
     assert found.table["g"].dropna().unique().tolist() == ["1", "2"]
     assert found.table["k"].unique().tolist() == ["#N/A"]
-    assert f"c: missing where it says '#N/A' ({rows:,})" in found.notes
-    assert f"g: missing where it says '#N/A' ({rows:,})" in found.notes
+    assert f"c: read as missing: '#N/A' ({rows:,})" in found.notes
+    assert f"g: read as missing: '#N/A' ({rows:,})" in found.notes
 
 
 @pytest.mark.parametrize("others", [["007"], ["0x1F"], ["odd"], ["#N/A", "-"]])

@@ -177,7 +177,7 @@ def test_decimal_commas_and_dates_of_digits_are_read_again(tmp_path):
     [
         (["1,2"] * 900 + ["3"] + ["1,2"] * 100, "line 902 has 1 fields, the header has 2"),
         (["1,x"] * 900 + ['1,"x'] + ["1,x"] * 1000, "line 902"),
-        (["1,x"] * 900 + ["2,\xff"] + ["1,x"] * 100, "line 902 is no text in UTF-8"),
+        (["1,x"] * 900 + ["2,\xff"] + ["1,x"] * 100, "line 902 is not UTF-8 text"),
     ],
 )
 def test_broken_rows_are_refused_with_their_line(rows, words, tmp_path):
@@ -237,7 +237,7 @@ class TestRun:
         table.loc[absent[5], "kind"] = "A"
         table.to_csv(path, index=False)
         run = tabular.run(stream(path), "kind", QUICK)
-        assert any("1 row left out, of classes that the sample lacks, such as 'A'" in note for note in run.notes)
+        assert any("left out 1 row of classes not in the sample, such as 'A'" in note for note in run.notes)
 
     def test_numbers_as_labels_beside_one_that_is_none(self, tmp_path):
         path = tmp_path / "table.csv"
@@ -248,7 +248,7 @@ class TestRun:
         run = tabular.run(stream(path, expected=Expected(text=["label"])), tabular.Task("label", "class"), QUICK)
         assert run.rows["train"] + run.rows["validation"] + run.rows["test"] == ROWS - 1
         assert run.rows["without_target"] == 0
-        assert any("1 row left out, of classes that the sample lacks, such as 'A'" in note for note in run.notes)
+        assert any("left out 1 row of classes not in the sample, such as 'A'" in note for note in run.notes)
 
     def test_dates_as_categories_are_the_same_in_every_block(self, tmp_path):
         path = tmp_path / "table.csv"
@@ -279,7 +279,7 @@ class TestRun:
         made().to_csv(path, index=False)
         drawn = stream(path)
         made()[:2000].to_csv(path, index=False)
-        with pytest.raises(DataError, match="the file had 3,000 rows and has 2,000 now"):
+        with pytest.raises(DataError, match="the file had 3,000 rows and now 2,000"):
             tabular.run(drawn, "price", QUICK)
 
     def test_all_rows_but_those_held_out_are_trained_on(self, tmp_path):
@@ -314,7 +314,7 @@ class TestRun:
         table.to_csv(path, index=False)
         run = tabular.run(stream(path), "kind", QUICK)
         assert run.target.labels == ("a", "b", "c")
-        assert any("2 rows left out" in note and "'rare'" in note for note in run.notes)
+        assert any("left out 2 rows of classes not in" in note and "'rare'" in note for note in run.notes)
         assert run.rows["without_target"] == 0
         assert run.rows["train"] == ROWS - 2 - run.rows["validation"] - run.rows["test"]
 
@@ -436,7 +436,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(suffix, tmp_path)
     os.utime(path, ns=(1, 1))  # long ago, so that a coarse clock does not matter
     drawn = stream(path)
     write(made().assign(price=made()["price"].sample(frac=1, random_state=0).to_numpy()))
-    with pytest.raises(DataError, match="was written to since its sample was drawn; it must not change"):
+    with pytest.raises(DataError, match="has changed since its sample was drawn; it must not change"):
         tabular.run(drawn, "price", QUICK)
     frames = stream(path).frames(ANY)
     next(frames)

@@ -45,7 +45,7 @@ def test_predictions_lie_where_the_loss_aims(skewed, loss, given):
 @pytest.mark.parametrize("loss", [None, "squared", "poisson"])
 def test_a_quantile_is_for_its_loss(skewed, loss):
     with pytest.raises(
-        ValueError, match=r"quantile=0\.9 is for the loss quantile, and this is (squared|poisson|the usual)"
+        ValueError, match=r"quantile=0\.9 is for the loss quantile, but this is (squared|poisson|the usual)"
     ):
         TabularRegressor(loss=loss, quantile=0.9).fit(skewed[["x"]], skewed["y"])
     with pytest.raises(tabular.DataError, match="is for the loss quantile"):
@@ -103,7 +103,7 @@ def test_the_loss_of_a_run_is_told(skewed, tmp_path):
     run = tabular.run(skewed, "y", preset="fast", loss="quantile", quantile=0.9)
     below = (run.test["actual"] < run.test["predicted"]).mean()
     tabular.save(run, tmp_path)
-    assert f"{below:.1%} of the test rows lie below the predictions; wanted are 90%." in tabular.report.summary(run)
+    assert f"{below:.1%} of the test rows lie below the predictions (target: 90%)." in tabular.report.summary(run)
     assert "| loss | quantile 90% |" in (tmp_path / "report.md").read_text()
     assert below == pytest.approx(0.9, abs=0.05)
     again = tabular.run(skewed, tabular.Task("y", loss="quantile", quantile=0.9), preset="fast")
@@ -115,7 +115,7 @@ def test_the_command_line_has_them(skewed, tmp_path):
     flags = ["train", str(tmp_path / "t.csv"), "--target", "y", "--output", str(tmp_path / "run")]
     result = CliRunner().invoke(cli, [*flags, "--loss", "quantile", "--quantile", "0.8"])
     assert result.exit_code == 0, result.output
-    assert "wanted are 80%" in result.stdout
+    assert "(target: 80%)" in result.stdout
     result = CliRunner().invoke(cli, [*flags, "--quantile", "0.8", "--force"])
     assert (result.exit_code, result.stderr) == (2, "Error: --quantile 0.8 is for --loss quantile\n")
     result = CliRunner().invoke(cli, [*flags, "--loss", "log-loss", "--force"])

@@ -25,7 +25,7 @@ def test_how_many_rows_there_were_is_no_row(tmp_path, below, line, footer, packe
     path.write_bytes(gzip.compress(content) if packed else content)
     source = read(path)
     assert source.table.to_numpy().tolist() == [[7, 1.5], [8, 2.5]]
-    assert source.notes == (f"line {line} is no row and left out: {footer!r}",)
+    assert source.notes == (f"line {line} is not a row and is left out: {footer!r}",)
 
 
 @pytest.mark.parametrize("header", [None, True])
@@ -60,9 +60,9 @@ def test_lines_end_with_cr_lf_or_both(tmp_path, monkeypatch, end, piece):
     path = tmp_path / "t.csv"
     lines = ["qty,y", "7,1.5", "8,2.5", "(2 rows)", "Time: 5,2 ms", ""]
     path.write_bytes(end.join(lines).encode())
-    assert "line 4 is no row and left out: '(2 rows)" in read(path).notes[0]
+    assert "line 4 is not a row and is left out: '(2 rows)" in read(path).notes[0]
     path.write_bytes(end.join([*lines[:3], "9,\xff", ""]).encode("latin-1"))
-    with pytest.raises(DataError, match="line 4 is no text in UTF-8"):
+    with pytest.raises(DataError, match="line 4 is not UTF-8 text"):
         read(path)
 
 
@@ -75,7 +75,7 @@ def test_the_number_of_rows_is_left_out_of_every_way_to_read(tmp_path, monkeypat
     source = read(path)
     assert len(source.table) == 503
     assert source.table["zip"].tolist()[-3:] == ["007", "008", "999"]
-    assert "line 505 is no row and left out: '(503 rows)'" in source.notes
+    assert "line 505 is not a row and is left out: '(503 rows)'" in source.notes
     path.write_text("x\n" + "5\n" * 60 + "(60 rows)\n")
     assert read(path).table["x"].tolist() == [5] * 60
 

@@ -108,7 +108,7 @@ def test_durations_in_any_form_are_refused_where_other_numbers_were_learned(tmp_
                 one.predict(pd.DataFrame({"t": given}))
         for suffix in ("csv", "parquet", "feather") if name != "mixed" else ():
             path = write(tmp_path / f"t.{suffix}", given)
-            with pytest.raises(DataError, match="column 't' holds durations or times of day, and was trained on plain"):
+            with pytest.raises(DataError, match="column 't' holds durations or times of day, but held plain"):
                 read(path, expected=model.expected())
 
 
@@ -121,7 +121,7 @@ def test_files_with_other_numbers_are_refused_where_durations_were_learned(tmp_p
         pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"t": forms[name]})), expected)
         path = write(tmp_path / "t.csv", forms[name])
         pd.testing.assert_frame_equal(model.predict(read(path, expected=model.expected()).table), expected)
-    with pytest.raises(DataError, match="plain numbers, such as 11 in row 1, and was trained on times"):
+    with pytest.raises(DataError, match="plain numbers, such as 11 in row 1, but held times in training"):
         check_scales(pd.DataFrame({"t": forms["numbers"]}), model.expected())
     with pytest.raises(DataError, match=r"column 't' must hold times, not '0' in row 0"):
         read(write(tmp_path / "t.csv", forms["numbers"]), expected=model.expected())
@@ -133,7 +133,7 @@ def test_estimators_know_times_of_day_again_and_refuse_numbers_for_them():
     fitted = TabularRegressor(settings=QUICK).fit(table, hours * 2.0)
     again = fitted.predict(table.assign(t=pd.to_timedelta(hours, unit="h")))
     np.testing.assert_array_equal(again, fitted.predict(table))
-    with pytest.raises(DataError, match="plain numbers, such as 1 in row 1, and was trained on times"):
+    with pytest.raises(DataError, match="plain numbers, such as 1 in row 1, but held times in training"):
         fitted.predict(table.assign(t=hours))
 
 

@@ -1,15 +1,15 @@
-"""Estimators for scikit-learn: of tables as they are, and its ``MLPRegressor`` and ``MLPClassifier``.
+"""Estimators for scikit-learn: for tables as they are, and its own ``MLPRegressor`` and ``MLPClassifier``.
 
 ``TabularRegressor`` and ``TabularClassifier`` take data frames with text, categories, dates and missing values, as
 :func:`viva_tensor.tabular.run` does; they need ``pip install "viva-tensor[train,sklearn]"``, and are imported when they
 are first used.
 
-Of the other two, parameters, defaults and attributes are scikit-learn's, and its own tests of both estimators pass.
+The other two have scikit-learn's parameters, defaults and attributes, and pass its own tests of both estimators.
 For a given ``random_state`` the initial weights, the batches and the updates are scikit-learn's, too: on the same
 rows both take the same steps, up to rounding, in the dtype of X, float32 or float64. Rows may have weights, and may be
-sparse: unless they are too full for it to pay, they are multiplied as they are.
-Parameters at the end of the signature are ours: weights of classes, dropout, scores to stop by, and a function that is
-told of each epoch; solvers may be optimisers of :mod:`viva_tensor.optim`.
+sparse: they are multiplied as they are, unless they are too dense for that to pay.
+Parameters at the end of the signature are ours: class weights, dropout, scores to stop by, and a function that is
+called after each epoch; solvers may be optimisers of :mod:`viva_tensor.optim`.
 
 Needs ``pip install "viva-tensor[sklearn]"``.
 """

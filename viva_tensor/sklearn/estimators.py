@@ -38,8 +38,8 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     Minimises
     :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2 \right)`
     over batches of n rows; for counts half the Poisson deviance in place of half the squared error. With weights of
-    rows, the sum is weighted and n is the sum of the weights. If X is float32, all is computed in float32, else in
-    float64.
+    rows, the sum is weighted and n is the sum of the weights. If X is float32, everything is computed in float32, else
+    in float64.
 
     Parameters
     ----------
@@ -54,16 +54,16 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         :class:`viva_tensor.optim.Adam`, but with ε added to √s before its correction, or
         :class:`viva_tensor.optim.SGD` on batches, or :func:`viva_tensor.optim.lbfgs` on all rows, which computes in
         float64 whatever the dtype of X. Another optimiser on batches is an object, such as ``optim.AdamW(lr=0.01)``;
-        its rate is kept, and the parameters of "sgd" and "adam" are not used. ``partial_fit`` goes on with the
-        optimiser as it was at the first call, unless the solver is another one.
+        its rate is kept, and the parameters of "sgd" and "adam" are not used. ``partial_fit`` continues with
+        the optimiser of the first call, unless the solver is another one.
     alpha : float
         Strength of the L2 penalty on weights, not on biases.
     batch_size : int or "auto"
         "auto" is the smaller of 200 and the number of rows.
     learning_rate : {"constant", "invscaling", "adaptive"}
     learning_rate_init, power_t : float
-        The initial rate, above 0. With ``solver="sgd"`` it stays; or is divided by (rows seen + 1) ** ``power_t`` after
-        each epoch; or is divided by 5 whenever training would otherwise end, down to 1e-6.
+        The initial rate, above 0. With ``solver="sgd"`` it stays constant, or is divided by (rows seen + 1) **
+        ``power_t`` after each epoch, or by 5 whenever training would otherwise end, down to 1e-6.
     max_iter, max_fun : int
         The largest number of epochs; with ``solver="lbfgs"`` of steps, and of evaluations of the loss and its gradient.
     shuffle : bool
@@ -82,7 +82,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         For ``solver="sgd"``.
     early_stopping, validation_fraction : bool, float
         Keep this fraction of the rows, between 0 and 1, for validation, and return the weights with the best score on
-        them. Not for ``solver="lbfgs"``. Rows that ``fit`` is given as ``validation_data`` take their place.
+        them. Not for ``solver="lbfgs"``. Rows given to ``fit`` as ``validation_data`` take their place.
     beta_1, beta_2, epsilon : float
         For ``solver="adam"``.
     dropout : float
@@ -92,8 +92,8 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         and y, more being better. By default R², or the accuracy of a classifier. Rows reach it as arrays.
     callback : callable, optional
         Called after each epoch, or step of L-BFGS, with a dict of "epoch", "train_loss" and, with ``early_stopping``,
-        "validation_score"; if it returns True, training stops. ``coefs_`` and ``intercepts_`` are those of the epoch,
-        and training goes on from what it makes of them (not with "lbfgs"). Callbacks of scikit-learn 1.9 and later are
+        "validation_score"; if it returns True, training stops. ``coefs_`` and ``intercepts_`` are those of the epoch;
+        if it changes them, training goes on from those (not with "lbfgs"). Callbacks of scikit-learn 1.9 and later are
         set by ``set_callbacks``, and told of each epoch of ``fit``.
 
     Attributes
@@ -113,7 +113,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     Notes
     -----
-    With several outputs their squared errors are added up and minimised, but ``loss_`` and ``loss_curve_`` have their
+    With several outputs, the sum of their squared errors is minimised, but ``loss_`` and ``loss_curve_`` give their
     mean, as in scikit-learn.
 
     Examples

@@ -68,7 +68,7 @@ def check_of_numpy(operation: str, **given: Any) -> None:
     for name, array in given.items():
         if hasattr(type(array), "device") and not isinstance(array, np.ndarray):  # of a frame it may be a column
             got = f"{name} is a {type(array).__module__}.{type(array).__name__} under array_api_dispatch=True"
-            hint = "set it to False, with which arrays are converted, or give np.asarray of them"
+            hint = "set it to False, so that arrays are converted, or pass them through np.asarray"
             raise InvalidValue(f"{got}, wanted an array of NumPy", operation=operation, hint=hint)
 
 

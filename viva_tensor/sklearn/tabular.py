@@ -33,9 +33,9 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     """Regression on tables as they are, with scikit-learn's interface.
 
     Numbers, booleans, durations, times of day and dates are standardised, text and categories one-hot encoded, missing
-    values marked and filled, all fitted in ``fit``. Text is categories, also that of numbers; a column of text that
+    values marked and filled, all fitted in ``fit``. Text is always categories, even of numbers; a column of text that
     differs in nearly every row is left out, with a warning. What is trained is one network, or the mean of five, as
-    :func:`viva_tensor.tabular.run` decides. A part of the rows is set aside to stop training; none for a test.
+    :func:`viva_tensor.tabular.run` decides. Some rows are set aside to decide when training stops, none for a test.
 
     Parameters
     ----------
@@ -50,20 +50,20 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     loss : {"squared", "absolute", "huber", "poisson", "quantile"}, optional
         What is minimised, "squared" by default; see :class:`viva_tensor.tabular.Task`.
     metric : {"rmse", "mae", "r2"}, optional
-        What tells on validation rows which epoch is best, instead of the loss.
+        What decides on validation rows which epoch is best, instead of the loss.
     validation_fraction : float, optional
-        The share of the rows by which the training of one network is stopped; by default what suits their number. Of
-        several networks each is validated by its own part; with the preset "fast" it is a half at most, and the nearest
-        of 1/2, 1/3, ... Settings have their own.
+        The share of the rows that decide when to stop training one network; by default, what suits their number. Of
+        several networks, each is validated on a part of its own. With the preset "fast" the share is rounded to the
+        nearest of 1/2, 1/3, ... Settings have their own.
     random_state : int, RandomState or None
-        Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
-        an int, at any number of threads, except with "best" or :class:`viva_tensor.tabular.Best`: what these train
-        depends on the time that it takes.
+        Determines the rows for validation, the weights and the order of the rows. With an int, the bits of a model are
+        the same with any number of threads, except with "best" or :class:`viva_tensor.tabular.Best`: how much these
+        train depends on how long it takes.
     verbose : bool or int
-        Print what the columns are taken for, and show a bar while training.
+        Print how the columns are interpreted, and show a progress bar during training.
     quantile : float or sequence of float
-        The share of rows that lie below the predictions, with ``loss="quantile"``; of several that nearest to the
-        median is what :meth:`predict` returns.
+        The share of rows that lie below the predictions, with ``loss="quantile"``; if there are several,
+        :meth:`predict` returns the one nearest to the median.
     interval : float, optional
         The share of rows whose value is to lie in the intervals of :meth:`predict_interval`.
 
@@ -76,7 +76,7 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     history_ : dict of list
         The losses after each epoch.
     n_features_in_, feature_names_in_ : int, ndarray of str
-        Columns of X; the names exist if X was a data frame. Then later ones may have them in any order.
+        Columns of X; the names exist if X was a data frame. Later frames may then have them in any order.
 
     Examples
     --------
@@ -132,8 +132,9 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     def predict_interval(self, X: Any) -> Float64Array:
         """Return the lower and upper ends [rows, 2] of an interval for each row of a table.
 
-        The share ``interval`` of the rows of ``fit`` lies in theirs, by what networks say that did not learn from them,
-        as in conformalized quantile regression (Romano et al., 2019). Other rows of the same kind do about as often.
+        A share ``interval`` of the rows of ``fit`` lie in their intervals, as predicted by networks that did not
+        learn from them, as in conformalized quantile regression (Romano et al., 2019). Other rows of the same kind do
+        about as often.
 
         Raises
         ------
@@ -147,7 +148,7 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
         return predicted[["lower", "upper"]].to_numpy(np.float64)
 
     def predict_quantiles(self, X: Any) -> Float64Array:
-        """Return the quantiles [rows, quantiles] of each row of a table, rising, of an estimator with several.
+        """Return the quantiles [rows, quantiles] of each row in rising order, if the estimator was fitted with several.
 
         Raises
         ------

@@ -1,6 +1,6 @@
-"""Tables: reading them, columns as features and targets, networks for them, and the files and reports of a run.
+"""Tables: reading them, turning columns into features and targets, training networks, and the files of a run.
 
-A run carries all that its use takes: how the table was written, the encoding of its columns, the classes and the
+A run holds all that is needed to use it: how the table was written, the encoding of its columns, the classes and the
 activation. Needs ``pip install "viva-tensor[train]"``.
 
 Examples

@@ -138,7 +138,7 @@ def fit_best(features: Features, settings: Settings, best: Best, begun: Member |
         if not kinds:
             raise
         interrupted = True
-        warnings.warn(f"interrupted; blended is what was done: {', '.join(outputs)}", stacklevel=2)
+        warnings.warn(f"interrupted; only what was finished is blended: {', '.join(outputs)}", stacklevel=2)
     weights = _weights(outputs, features) if len(outputs) > 1 else dict.fromkeys(outputs, 1.0)
     fit, networks = _joined(kinds, weights)
     seconds = perf_counter() - begin

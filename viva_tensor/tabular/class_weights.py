@@ -31,7 +31,7 @@ class ClassWeights(NamedTuple):
     def __str__(self) -> str:
         pairs = zip(self.labels, self.weights, strict=True)
         each = _some([f"{label} {weight:.4g}" for label, weight in pairs])
-        return f"rows of a class count as {each}: probabilities are those of a table with so many"
+        return f"rows of a class count as {each}: probabilities are those of a table with that many"
 
 
 def weights_of_classes(
@@ -47,7 +47,7 @@ def weights_of_classes(
     Examples
     --------
     >>> print(weights_of_classes({"Fair": 3}, Classes("cut", ("Fair", "Ideal")), np.array([0.0, 1.0, 1.0, 1.0])))
-    rows of a class count as Fair 3, Ideal 1: probabilities are those of a table with so many
+    rows of a class count as Fair 3, Ideal 1: probabilities are those of a table with that many
     """
     if not isinstance(target, Classes):
         hint = "to predict classes, give --task classification (in Python, kind='class')"
@@ -63,7 +63,7 @@ def weights_of_classes(
         label = label_of(value)
         named[target.labels[index(label)] if index(label) >= 0 else label] = weight
     if len(named) < len(given):
-        raise DataError(f"class_weight={given!r} has a class twice; its values are named {', '.join(named)}")
+        raise DataError(f"class_weight={given!r} names a class twice; the classes named are {', '.join(named)}")
     unknown = [label for label in named if label not in target.labels]
     if unknown:
         labels = _some([repr(label) for label in target.labels])

@@ -135,7 +135,7 @@ class Numeric:
             return _told(self.name, absent, NEWLY_MISSING) + "; the median of training stands for them"
         if not beyond.any():
             return ""
-        what = f"lie beyond those of the training rows ({limits})"
+        what = f"lie outside the range of the training rows ({limits})"
         return f"{_told(self.name, beyond, what)}: {column[beyond].iloc[0]}"
 
 
@@ -279,7 +279,7 @@ class Categorical:
         if not unseen.any():
             return ""
         known = "are in no category that was learned"
-        what = known if self.others is not None else "are in no category that is told apart: rare in training, or new"
+        what = known if self.others is not None else "are in no category with a feature: rare in training, or new"
         return f"{_told(self.name, unseen, what)}: {str(column[unseen].iloc[0])!r}"
 
     def _among_others(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:

@@ -66,7 +66,7 @@ def _optimizer(name: str, rows: int, lr: float | None, momentum: float | None) -
     if name == "sgd":
         return sgd(rows, lr, momentum)
     if momentum is not None:
-        raise DataError(f"momentum ({shown(momentum)}) is for the optimizer 'sgd' only, and this is {name!r}")
+        raise DataError(f"momentum ({shown(momentum)}) is for the optimizer 'sgd' only, but this is {name!r}")
     kind, usual = OPTIMIZERS[name]
     return kind(lr=usual if lr is None else lr)
 
@@ -107,7 +107,7 @@ def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
         given["optimizer"] = _optimizer(name, rows, **rates)
     for one, value in rates.items():
         if value is not None and not isinstance(name, str):
-            raise DataError(f"{one}={shown(value)} beside optimizer={shown(name)}; give it to the record")
+            raise DataError(f"{one}={shown(value)} beside optimizer={shown(name)}; set it in that record")
     batch = given.get("batch_size") or min(
         DEFAULTS.batch_size, max(LEAST_BATCH, 1 << int(math.log2(max(rows / LEAST_BATCH, 1))))
     )

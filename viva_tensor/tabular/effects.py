@@ -64,7 +64,7 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
             codes.append(effect.codes(values))
             ordered.append(isinstance(column, Numeric))
     effects = _beside_each_other(effects, _Rows(codes, wanted, shares), ordered)
-    told = f"{what} of {target.name} for each is a feature"
+    told = f"{what} of {target.name} at each value is a feature"
     notes = [f"{one.name}: {len(one.values):,} values; {told}" for one in effects]
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))

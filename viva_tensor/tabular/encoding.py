@@ -121,7 +121,7 @@ class Encoding:
         if absent:
             hint = did_you_mean(absent[0], [name for name in table.columns if name not in absent])
             if all(map(UNNAMED.fullmatch, absent)):
-                hint = "; if the file has no line of names: --no-header"
+                hint = "; if the file has no header line, give --no-header"
             raise DataError(f"the table lacks columns used in training: {', '.join(absent)}{hint}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -164,14 +164,14 @@ def learned(
     situation = Situation.of(source, task.target, weights, **others)
     stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
     if stream is not None and ranks.size > 1:
-        raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
+        raise DataError("only one process can train in blocks; with several, each reads its share of a .parquet file")
     if task.class_weight is not None and (stream is not None or ranks.size > 1):
-        raise DataError("class weights are for a table in memory, on one process; give more --memory, or one process")
+        raise DataError("class weights need a table in memory and one process; give more --memory, or one process")
     choice = chosen(settings, preset, situation)
     members, own = choice.members, choice.of_each(round(situation.rows * (1 - task.test_fraction)))
     bins = 0 if members is None else members.bins_for(situation.rows, len(source.table.columns))
     if task.interval is not None and members is None and not own.validation_fraction:
-        raise DataError("an interval needs rows that were not learned from; give a validation fraction above 0")
+        raise DataError("an interval needs rows held out from training; give a validation fraction above 0")
     prepared = prepare(source, task, own, ranks, bins, weights)
     target = prepared.target
     own = dataclasses.replace(own, loss=target.loss)
@@ -282,7 +282,7 @@ def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers
         target = dataclasses.replace(target, margin=0.0)  # which is found anew
     if (target, earlier.encoding, earlier.activation) != (prepared.target, prepared.encoding, settings.activation):
         hint = "take the same table, task, seed and activation, or train anew"
-        raise DataError(f"the model to go on from has other columns, scales or classes than this table gives; {hint}")
+        raise DataError(f"the model to go on from does not have this table's columns, scales or classes; {hint}")
     return earlier.layers
 
 

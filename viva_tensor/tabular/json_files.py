@@ -90,7 +90,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             if isinstance(record, dict):
                 yield record
             elif line.strip():
-                raise DataError(f"cannot read {path}: line {number} is no object, wanted one for each row")
+                raise DataError(f"cannot read {path}: line {number} is not an object, wanted one for each row")
 
 
 def json_records(path: Path, expected: Expected) -> pd.DataFrame:

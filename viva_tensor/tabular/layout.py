@@ -103,7 +103,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None, *, 
     (';', ('day', 'price'), 5)
     >>> print(*layout.notes, sep="\\n")
     columns are separated by ';'
-    line 1 is no row and left out: 'Sales of May'
+    line 1 is not a row and is left out: 'Sales of May'
     line 4 has units and is left out: 'EUR'
     """
     read = ((one, _records(sample, one)) for one in separators)
@@ -129,7 +129,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None, *, 
     notes += left_out
     quoted = all(sample.startswith('"', row.offset) for row in rows)
     if _has_row_names(fields, rows) and (quoted or separator != "," or not _has_decimal_commas(rows)):
-        notes.append(f"line {first.line} has one name less than there are columns: the first column has names of rows")
+        notes.append(f"line {first.line} has one name fewer than there are columns: the first column names the rows")
         fields.insert(0, "")
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
     doubt = "" if header else next((field for field in fields if is_value(field)), "")
@@ -173,7 +173,7 @@ def find_names(rows: Sequence[Sequence[str]], header: bool | None = None) -> Nam
     Examples
     --------
     >>> find_names([["", ""], ["Sales of May", ""], ["day", "price"], ["1", "2.5"]])
-    Names(names=('day', 'price'), row=3, notes=("line 2 is no row and left out: 'Sales of May'",), doubt='')
+    Names(names=('day', 'price'), row=3, notes=("line 2 is not a row and is left out: 'Sales of May'",), doubt='')
     """
     used = [i for i, cells in enumerate(zip(*rows, strict=True)) if any(map(str.strip, cells))]
     records = [Record([row[i].strip() for i in used], line, 0) for line, row in enumerate(rows, 1)]
@@ -210,7 +210,7 @@ def _names_of_sheet(records: Sequence[Record]) -> Record:
 
 
 def _left_out(record: Record) -> str:
-    return f"line {record.line} is no row and left out: {_shown(record.fields)}"
+    return f"line {record.line} is not a row and is left out: {_shown(record.fields)}"
 
 
 def _without_descriptions(

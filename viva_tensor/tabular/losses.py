@@ -84,12 +84,12 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
     if not (interval is None or (is_number(interval) and 0 < interval < 1)):
         raise DataError(f"interval={interval!r}, wanted a number between 0 and 1")
     if levels != (0.5,) and name != QUANTILE:
-        raise DataError(f"quantile={aim.quantile!r} is for the loss {QUANTILE}, and this is {name or 'the usual one'}")
+        raise DataError(f"quantile={aim.quantile!r} is for the loss {QUANTILE}, but this is {name or 'the usual one'}")
     if classes:
         if name not in (None, LOG_LOSS):
             raise DataError(f"the loss {name} is for numbers, and {target!r} is learned as classes; choose {LOG_LOSS}")
         if interval is not None:
-            raise DataError(f"an interval is for a number, and {target!r} is learned as classes, with probabilities")
+            raise DataError(f"an interval is for a number, but {target!r} is learned as classes, with probabilities")
         return "cross_entropy"
     if name == LOG_LOSS:
         others = ", ".join(one for one in LOSSES if one != LOG_LOSS)
@@ -100,7 +100,7 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
         return loss
     if name == POISSON or isinstance(loss, Several):
         what = "the loss poisson" if name == POISSON else "several quantiles"
-        raise DataError(f"an interval beside {what}; give one of them, or another loss")
+        raise DataError(f"an interval cannot be combined with {what}; give only one of them, or another loss")
     return between(loss, float(interval))
 
 

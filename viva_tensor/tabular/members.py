@@ -1,4 +1,4 @@
-"""Several networks, each trained without a part of the rows, by which its training is stopped; together one network."""
+"""Several networks, each trained without a part of the rows that decides when to stop it, joined into one network."""
 
 from __future__ import annotations
 
@@ -44,26 +44,27 @@ class Members:
     Attributes
     ----------
     count : int
-        Networks, each trained without another part of the rows.
+        Number of networks, each trained without a different part of the rows.
     bins : int
-        Features for parts of the range of each number, beside the number, at most.
+        Features for parts of the range of each number, besides the number itself, at most.
     hidden : tuple of int
         Widths of the hidden layers of each.
     optimizer : Optimizer
-        Its rate is the highest of each cycle.
+        Its rate is the highest in each cycle.
     steps : int
-        Of the first cycle, which has at most 20 epochs; each next one has twice as many.
+        Steps of the first cycle, which has at most 20 epochs; each later cycle is twice as long as the one before.
     cycles : int
-        At most. A cycle begins with the best weights so far; after one without better weights training ends.
+        Cycles, at most. Each begins with the best weights so far; training ends after one without better ones.
     seed : int
-        Of the split of the rows, the weights and the order of the rows.
+        Seed of the split of the rows, the weights and the order of the rows.
     parts : int
-        Of the rows, at least two; 0 means as many as networks.
+        Parts of the rows, at least two; 0 means as many as networks.
 
     Raises
     ------
     InvalidValue
-        If a number of these is too low, or none, there are fewer parts than networks, or the optimiser is none.
+        If one of these numbers is too low or not a number, there are fewer parts than networks, or the optimiser is not
+        one.
 
     Examples
     --------
@@ -102,9 +103,9 @@ class Members:
         return fitting if fitting >= LEAST_BINS else 0
 
     def told(self, rows: Mapping[str, int], unseen: int) -> dict[str, int]:
-        """Return the numbers of rows of each kind, with so many that a network was trained without.
+        """Return the number of rows of each kind, given how many a network was trained without.
 
-        With several networks, all that are not for the test train some.
+        With several networks, each row that is not for the test trains some of them.
         """
         given, held_out = rows["train"] + rows["validation"], unseen if self.count == 1 else 0
         return {**rows, "train": given - held_out, "validation": held_out}

@@ -50,7 +50,7 @@ def without_marks(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
     Examples
     --------
     >>> without_marks(pd.Series(["TRUE", "NA", "FALSE"], name="y"))[1]
-    "y: missing where it says 'NA' (1)"
+    "y: read as missing: 'NA' (1)"
     """
     codes, labels = labels_of(column)
     marked = np.array([*map(is_mark, labels), False], bool)
@@ -60,7 +60,7 @@ def without_marks(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
     which = marked[codes]  # code -1 finds the last entry
     counts = Counter(labels[code] for code in codes[which])
     told = ", ".join(f"{label!r} ({count:,})" for label, count in counts.items())
-    return column.mask(which), f"{column.name}: missing where it says {told}"
+    return column.mask(which), f"{column.name}: read as missing: {told}"
 
 
 def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def drop_missing(
     notes = []
     for name in filter(expected.uses, table.columns if words else ()):
         for word, which in _places(table[name], words, name in timed):
-            notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
+            notes.append(f"{name}: read as missing: {word!r} ({which.sum():,})")
             column = table[name]
             if pd.api.types.is_integer_dtype(column):
                 column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")

@@ -88,7 +88,7 @@ class Model:
     def predict(self, table: Any) -> pd.DataFrame:
         """Return predictions for a table: columns row (from 0), predicted, and for classes their probabilities.
 
-        The table may be a DataFrame of pandas or polars, or any with Arrow's interface.
+        The table may be a DataFrame of pandas or polars, or any table with Arrow's interface.
 
         The column that named the rows in training is carried over, if the table has it.
 
@@ -107,7 +107,7 @@ class Model:
         return self.encoding.unfamiliar(self._read(_whole(table)))
 
     def other_clocks(self, table: Any) -> tuple[str, ...]:
-        """Describe dates that have an offset from UTC where those of the training rows had none, or the other way."""
+        """Describe dates that have an offset from UTC where those of the training rows had none, or vice versa."""
         dates = [one for one in self.encoding.columns if isinstance(one, Date)]
         if not dates:
             return ()
@@ -126,8 +126,8 @@ class Model:
 
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
           ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
-        - ``preprocessing.json``: how columns become features, and what the outputs mean; its entry ``format`` is 1, and
-          another number where :func:`load` of this version would read it wrongly, and refuses to
+        - ``preprocessing.json``: how columns become features, and what the outputs mean; its entry ``format`` is 1, or
+          another number if this version's :func:`load` would misread it, which it then refuses to do
         - ``trees.safetensors``: the arrays of :class:`viva_tensor.tabular.trees.Trees`, if there are trees, whose
           outputs are to be added to those of the network
 
@@ -137,7 +137,7 @@ class Model:
         Raises
         ------
         DataError
-            If there are files of these names and no model that they are of. Nothing is written then.
+            If there are files of these names that do not belong to a model. Nothing is written then.
         """
         folder = Path(folder)
         contents = contents_in(folder, self)
@@ -207,10 +207,10 @@ def check_own(folder: Path, names: Iterable[str], hint: str) -> None:
     --------
     >>> check_own(Path(__file__).parent, ["model.py"], "name another folder")
     Traceback (most recent call last):
-    viva_tensor.tabular.data.DataError: cannot save to ...: it holds model.py, and no model that it is of; name ...
+    viva_tensor.tabular.data.DataError: cannot save to ...: it holds model.py, which belongs to no model; name ...
     """
     if not _record_in(folder) and (found := taken(folder, names)):
-        raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
+        raise DataError(f"cannot save to {folder}: it holds {found.name}, which belongs to no model; {hint}")
 
 
 def _whole(table: Any) -> pd.DataFrame:
@@ -224,7 +224,7 @@ class _MixedRuns(DataError):
 
 
 def load(folder: str | Path) -> Model:
-    """Return the model in a folder that :meth:`Model.save` wrote, also while another one is put in its place.
+    """Return the model in a folder that :meth:`Model.save` wrote, even while another one is replacing it.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def _load(folder: Path) -> Model:
         raise _MixedRuns(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
     if "checksum" in preprocessing and preprocessing["checksum"] != _checksum(preprocessing):
         raise DataError(
-            f"{folder / PREPROCESSING} is not as it was written: train anew, or, if it was changed on purpose, remove "
+            f"{folder / PREPROCESSING} was changed since it was written: train anew, or, if on purpose, remove "
             'its entry "checksum"'
         )
     origin = Origin.from_dict(preprocessing.get("origin"))
@@ -296,7 +296,7 @@ def _trees(path: Path, checksum: Any, features: int, outputs: int) -> Trees:
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != checksum:
-            raise _MixedRuns(f"{path} is of another run than {PREPROCESSING}; train anew")
+            raise _MixedRuns(f"{path} belongs to another run than {PREPROCESSING}; train anew")
         trees = trees_of(safetensors.numpy.load(content))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _MixedRuns(f"cannot read the trees in {path}: {one_line(error)}") from error
@@ -314,7 +314,7 @@ def name_rows(predicted: pd.DataFrame, rows: IndexArray, table: Table, id: str |
     named.insert(0, "row", rows)
     if id is not None and id in table.columns:
         if id in named.columns:
-            raise DataError(f"the column {id!r} that names rows has the name of a column of predictions; rename it")
+            raise DataError(f"the column {id!r}, which names rows, is called like a column of predictions; rename it")
         named.insert(1, id, table[id].iloc[rows].to_numpy())
     return named
 

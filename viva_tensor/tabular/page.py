@@ -76,7 +76,7 @@ def page(run: Run, source: str, command: str = "") -> bytes:
     SubElement(body, "h2").text = "Settings"
     _table(body, ["setting", "value"], report.settings_table(run))
     if command:
-        SubElement(body, "h2").text = "The same run again"
+        SubElement(body, "h2").text = "Command to repeat this run"
         SubElement(body, "pre").text = command
     SubElement(body, "script").text = _script(pictures)
     content: bytes = tostring(root, encoding="utf-8", method="html")
@@ -175,12 +175,12 @@ def _learning(run: Run) -> Picture:
 def _kept(run: Run) -> str:
     """Return which weights were kept, and of several networks what the curves are."""
     best, several = run.fit.best_epoch, run.members > 1
-    means = "Means over those of the networks that still learn. " if several else ""
+    means = "Means over the networks that are still training. " if several else ""
     if not best:
         linear = "models that the networks" if several else "model that the network"
-        return f"{means}The dotted line is at 0: no epoch was kept, but the linear {linear} began as."
+        return f"{means}The dotted line is at 0: instead of any epoch, the linear {linear} began as was kept."
     if several:
-        return f"{means}Each kept the weights of its own best epoch; the dotted line marks the mean of these, {best}."
+        return f"{means}Each kept the weights of its own best epoch; the dotted line marks their mean, {best}."
     return f"The dotted line marks the epoch whose weights were kept, {best}."
 
 
@@ -199,11 +199,11 @@ def _of_numbers(run: Run) -> Iterable[Picture]:
     ideal = {"x": ends, "y": ends, "mode": "lines", "name": "equal", "line": {"color": GREY}}
     layout = {"xaxis": _axis(f"actual {name}"), "yaxis": _axis(f"predicted {name}")}
     yield Picture(
-        "Predicted and actual", f"{len(some):,} test rows; on the line they are equal.", [points, ideal], layout
+        "Predicted and actual", f"{len(some):,} test rows; on the line, both are equal.", [points, ideal], layout
     )
     errors = {"x": predicted.tolist(), "y": (predicted - actual).tolist(), "mode": "markers", "marker": _marker()}
     layout = {"xaxis": _axis(f"predicted {name}"), "yaxis": _axis("predicted - actual")}
-    yield Picture("Residuals", "A pattern in them is something that the network has not learned.", [errors], layout)
+    yield Picture("Residuals", "A pattern here is something that the network has not learned.", [errors], layout)
     if isinstance(run.target, Interval | Quantiles):
         yield _band(run, run.target)
 
@@ -223,7 +223,7 @@ def _band(run: Run, target: Interval | Quantiles) -> Picture:
         line("predicted", line={"color": GREY}),
         line("actual", mode="markers", marker=_marker()),
     ]
-    layout = {"xaxis": _axis("test rows by prediction"), "yaxis": _axis(_text(target.name))}
+    layout = {"xaxis": _axis("test rows, sorted by prediction"), "yaxis": _axis(_text(target.name))}
     heading = "Quantiles" if isinstance(target, Quantiles) else "Intervals"
     caption = (
         f"{len(some):,} test rows in the order of their predictions. {report.held(run.metric, target, outermost=True)}"
@@ -251,7 +251,7 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     caption = "Test rows by class and prediction."
     if len(shown) < len(codes):
         rows = f"{counts.sum():,} of {number_of(len(actual), 'test row')}"
-        caption += f" Of {len(codes):,} classes the {len(shown)} most frequent, as both class and prediction: {rows}."
+        caption += f" Only the {len(shown)} most frequent of {len(codes):,} classes are shown, on both axes: {rows}."
     yield Picture("Confusion matrix", caption, [matrix], layout)
     common = _colored(run, target)
     several = [i for i in common if 0 < (actual == i).sum() < len(actual)]
@@ -260,7 +260,7 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     data = [_roc(chances[:, i], actual == i, _text(target.labels[i])) | common[i] for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "chance", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("false positive rate"), "yaxis": _axis("true positive rate")}
-    yield Picture("ROC", f"Each class against the others; AUC is the area below.{few}", data, layout)
+    yield Picture("ROC", f"Each class against the others; AUC is the area under the curve.{few}", data, layout)
     data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) | common[i] for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
@@ -287,7 +287,7 @@ def _color(color: str) -> dict[str, Any]:
 def _few(target: Classes, shown: Collection[int]) -> str:
     """Return a sentence that says how many classes are shown, if not all."""
     count = len(target.labels)
-    return f" Of {count:,} classes the {len(shown)} most frequent." if len(shown) < count else ""
+    return f" Only the {len(shown)} most frequent of {count:,} classes are shown." if len(shown) < count else ""
 
 
 def _roc(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
@@ -318,9 +318,9 @@ def _importances(importances: Sequence[Importance], classes: bool, columns: int)
     names = _named([one.column for one in shown])
     error = "log loss" if classes else "root mean squared error"
     layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", automargin=True, **names)}
-    caption = "How much worse up to 1,000 test rows are predicted when a column is shuffled, and the deviation of that."
+    caption = "How much the error on up to 1,000 test rows grows when a column is shuffled, and how much that varies."
     if len(importances) < columns:
-        caption += f" Of {columns:,} columns, those found by shuffling groups of them first."
+        caption += f" Of {columns:,} columns, only those are shown that were found by first shuffling groups."
     return Picture("Importance of columns", caption, [bars], layout)
 
 
@@ -330,7 +330,7 @@ def _dependence(one: Dependence, run: Run) -> Picture:
     if isinstance(target, Classes):
         title, colors = "mean probability", _colored(run, target)
         names, few = {i: target.labels[i] for i in colors}, _few(target, colors)
-    caption = f"The {title} over up to {CURVE_ROWS} test rows if all of them had this value.{few}"
+    caption = f"The {title} over up to {CURVE_ROWS} test rows, if this column had the same value in all of them.{few}"
     categories = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
     mode = "markers" if one.column in categories else "lines+markers"
     values = list(range(len(one.values))) if mode == "markers" else one.values

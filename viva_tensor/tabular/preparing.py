@@ -223,7 +223,7 @@ def prepare(
     split = Split(*(kept[part] for part in parts))
     target = fit_target(task.target, values[split.train], labels, loss)
     if roles.id in (*PREDICTED, *target.decode(np.zeros((0, target.outputs), np.float32)).columns):
-        raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
+        raise DataError(f"the column {roles.id!r}, which names rows, is called like a column of predictions; rename it")
     of_class = None
     if task.class_weight is not None:
         counted = None if shares is None else shares[split.given]
@@ -273,7 +273,7 @@ def _check_roles(table: Table, task: Task) -> None:
         texts = column[column.map(lambda value: isinstance(value, str)).to_numpy(bool)]
         if len(texts):
             got = f"row {texts.index[0]} has {texts.iloc[0]!r}"
-            raise DataError(f"the column {name!r} is to be numeric and holds text: {got}")
+            raise DataError(f"the column {name!r} is to be numeric, but holds text: {got}")
 
 
 def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:

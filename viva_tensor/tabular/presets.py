@@ -140,7 +140,7 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise DataError(f"no preset {preset!r}{hint} The presets are: {', '.join(PRESETS)}")
     if preset is not None and of_one:
-        hint = f"without the preset {preset}, which has settings of its own"
+        hint = f"and the preset {preset} has settings of its own; give one of them"
         raise DataError(f"{', '.join(of_one)} is for one network, {hint}")
     return ONE if of_one else preset or DEFAULT
 
@@ -194,9 +194,9 @@ def chosen(settings: Settings | Members | Choice | None, preset: str | None, sit
     if settings is None:
         return choose(named(preset), situation)
     if preset is not None:
-        raise DataError(f"preset={preset!r} beside settings; give one of them")
+        raise DataError(f"preset={preset!r} and settings are both given; give one of them")
     if not isinstance(settings, Settings | Members | Choice):
-        hint = "tabular.settings_for(rows, {...}) makes settings of a few that are said"
+        hint = "tabular.settings_for(rows, {...}) completes settings from those you give"
         raise DataError(f"settings={settings!r:.100}, wanted Settings, Members or a Choice; {hint}")
     choice = settings if isinstance(settings, Choice) else Choice(settings)
     if choice.members is not None and situation.obstacle:

@@ -162,8 +162,8 @@ def totals(table: Table, missing: Collection[str] = (), last: pd.DataFrame | Non
 
     Examples
     --------
-    >>> totals(pd.DataFrame({"region": ["north", "south", "Total"], "sales": [2, 3, 5]}))
-    ["row 2, the last, seems to be a total ('Total' in region) and is used like any other; if it is one, remove it"]
+    >>> totals(pd.DataFrame({"at": ["north", "south", "Total"], "sales": [2, 3, 5]}))
+    ["row 2, the last, seems to be a total ('Total' in at) but is used like any other row; if it is a total, remove it"]
     """
     if len(table) < 2:
         return []
@@ -180,7 +180,7 @@ def totals(table: Table, missing: Collection[str] = (), last: pd.DataFrame | Non
         return []
     which = "the last" if filled.index[-1] == last.index[-1] else "the last with a value"
     told = f"row {filled.index[-1]}, {which}, seems to be a total ({word!r} in {name})"
-    return [f"{told} and is used like any other; if it is one, remove it"]
+    return [f"{told} but is used like any other row; if it is a total, remove it"]
 
 
 def _says_nothing(cell: str, missing: Collection[str]) -> bool:
@@ -314,13 +314,13 @@ def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, shown
             raise
         named, count = [name for name in table.columns if not name.startswith(UNNAMED)], len(nameless)
         raise DataError(
-            f"the line {', '.join(named)!r} was taken for that of the names, and has no name for "
+            f"the line {', '.join(named)!r} was taken for the header, but has no name for "
             f"{number_of(count, 'column')}; delete the lines above the names, or add the missing names ({error})"
         ) from error
 
 
 def _doubt(name: str) -> str:
-    return f"{name!r} looks like a value: if there is no line of names, --no-header" if name else ""
+    return f"{name!r} looks like a value: if there is no header line, give --no-header" if name else ""
 
 
 def check_reading(path: Path, way: Reading) -> None:
@@ -335,9 +335,7 @@ def check_reading(path: Path, way: Reading) -> None:
         raise DataError(f"{path} has no sheets; the option --sheet is for .xlsx")
     text = replace(way, writing=Writing(), sheet="", header=None if kind == "xlsx" else way.header)
     if kind not in TEXT and text != Reading():
-        raise DataError(
-            f"{path} says itself how it is written; options such as --sep and --encoding are for text files"
-        )
+        raise DataError(f"{path} needs no options such as --sep and --encoding, which are for text files")
 
 
 def as_written(path: str | Path, way: Reading) -> pd.DataFrame:

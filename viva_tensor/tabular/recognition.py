@@ -57,11 +57,11 @@ class Writing:
     def __post_init__(self) -> None:
         check_sequence("words", missing=self.missing)
         if self.decimal not in ("", ".", ","):
-            raise DataError(f"decimals follow '.' or ',', not {self.decimal!r}")
+            raise DataError(f"the decimal mark is '.' or ',', not {self.decimal!r}")
         if len(self.thousands) > 1 or self.thousands.isalnum():
             raise DataError(f"thousands are separated by one character such as ',', not {self.thousands!r}")
         if self.thousands and self.thousands == self.decimal:
-            raise DataError(f"decimals and thousands cannot both have {self.decimal!r}")
+            raise DataError(f"the decimal mark and the thousands separator cannot both be {self.decimal!r}")
 
     @property
     def point(self) -> str:
@@ -190,7 +190,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
             again = recognise(name, without_zeros_in(column), writing, decimal)
             note = f"{again.note}; {slips_note(name, slipped, rows.sum())}"
             return again._replace(note=note) if again.notation is not None else again
-        zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
+        zeros = f"begin with a zero; --numeric {name!r} reads them as numbers"
         note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
         return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
     if share >= MANY and not writing.thousands and (example := _may_be_lists(words)):
@@ -322,7 +322,7 @@ def _two_scales(words: Words) -> str:
     (other, row), (usual, usual_row) = words.first(others), words.first(same & ~words.absent)
     sides = [match["suffix"] for match in parts if match is not None and match["suffix"] in signs]
     wanted = (
-        f"if {sides[0]!r} is a sign, write it as '-' or '+' before the number" if sides else "all must be of one scale"
+        f"if {sides[0]!r} is a sign, write it as '-' or '+' before the number" if sides else "all must have one scale"
     )
     return f"; row {row} has {other}, row {usual_row} {usual}: {wanted}"
 
@@ -383,7 +383,7 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
         mark = "," if "," in body else "."
         other = ".,".replace(mark, "")
         readings = " or ".join(one.plain(body) for one in (Convention(other, mark), Convention(mark)))
-        hint = f"say --thousands {mark} or --decimal {mark}"
+        hint = f"give --thousands {mark} or --decimal {mark}"
         raise AmbiguousNumbers(f"column {name!r} holds {words.example(which)}, which is {readings}; {hint}")
     shown = best[0].decimal if len(decimals) == 1 and any(best[0].decimal in body for body in bodies) else ""
     return Numbers(*best[0], *affixes), shown
@@ -396,7 +396,7 @@ def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> N
     if points.any() and commas.any():
         told = [f"{value} in row {row}" for value, row in (words.first(points), words.first(commas))]
         raise DataError(
-            f"column {name!r} holds {told[0]} with a point before decimals and {told[1]} with a comma; write all of "
+            f"column {name!r} holds {told[0]} with a decimal point and {told[1]} with a decimal comma; write all of "
             f"them in one way, or take them as text: --categorical {name!r}"
         )
 

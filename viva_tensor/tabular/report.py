@@ -130,7 +130,7 @@ def describe(model: Model) -> str:
     target = model.target
     gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
     if isinstance(target, Interval):
-        gives += f", with an interval that is to hold {target.coverage:.4g} of the rows"
+        gives += f", with an interval meant to hold {target.coverage:.4g} of the rows"
     elif isinstance(target, Quantiles):
         gives += f", with the quantiles {', '.join(target.names)}"
     lines = [
@@ -216,7 +216,7 @@ def remarks(run: Run) -> list[str]:
     """Return a line for each thing to know beside the scores: an interruption, what was asked for, the verdict."""
     lines = []
     if run.fit.interrupted:
-        lines.append("Training was interrupted; this is what it had reached by then.")
+        lines.append("Training was interrupted; these are the results up to then.")
     for name, value in run.metric.items():
         if name in METRICS:
             lines.append(f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}")
@@ -224,8 +224,8 @@ def remarks(run: Run) -> list[str]:
         lines.append(held(run.metric, run.target))
     if run.target.outputs > MOST_CLASSES and isinstance(run.target, Classes):
         lines.append(
-            f"Of {run.target.outputs} classes, boosted trees and logistic regression are not fitted as baselines: of "
-            f"more than {MOST_CLASSES} they take long."
+            f"With {run.target.outputs} classes, boosted trees and logistic regression are not fitted as baselines: "
+            f"with more than {MOST_CLASSES} they take long."
         )
     return [*lines, *verdict(run)]
 
@@ -266,16 +266,16 @@ def verdict(run: Run) -> list[str]:
         loss = getattr(loss, "first", loss)
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
-        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {percent(loss.quantile)}."]
+        return [*lines, f"{below:.1%} of the test rows lie below the predictions (target: {percent(loss.quantile)})."]
     if run.weighted:
-        why = "the network was trained with class weights, which these scores and the baselines leave out"
-        return [*lines, f"Whether the network is better than the baselines is not said: {why}."]
+        why = "it was trained with class weights, which these scores and the baselines ignore"
+        return [*lines, f"The network is not compared with the baselines: {why}."]
     name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):
         better = "try more --epochs, or another --lr or --hidden"
         if run.preset.parts:
-            better = "take that" if run.preset.name == BEST else f"try --preset {BEST}"
+            better = "use the baseline" if run.preset.name == BEST else f"try --preset {BEST}"
         lines.append(f"The network is no better than a baseline: {better}.")
     return lines
 

@@ -66,13 +66,14 @@ def run(
 ) -> Run:
     """Train a network to predict a column from the other columns, and test it once on test rows.
 
-    The network begins as a linear model where its activation allows that. If it becomes no better than that on the
-    validation rows, beyond chance, the linear model is kept.
+    The network begins as a linear model where its activation allows that. If it does not become better than that model
+    on the validation rows, by more than chance, the linear model is kept.
 
-    On an interruption from the keyboard what was reached is kept, with a warning, unless a checkpoint keeps it.
+    After an interruption from the keyboard, what was learned until then is returned, with a warning, unless a
+    checkpoint keeps it.
 
-    By default several networks are trained, as :class:`viva_tensor.tabular.Members` says, each without a part of the
-    rows by which it is validated; the result is one network whose outputs are the mean of theirs.
+    By default several networks are trained, as :class:`viva_tensor.tabular.Members` describes, each on all but a part
+    of the rows, on which it is validated; the result is one network whose outputs are the mean of theirs.
 
     Parameters
     ----------
@@ -80,15 +81,15 @@ def run(
     task : Task, or str
         What to learn, or the name of the column to predict.
     settings : Settings, Members or Choice, optional
-        Of one network, or of several, instead of those that a preset chooses. A loss of theirs is replaced by that of
-        the task.
+        For one network, or for several, instead of those that a preset chooses. Their loss is replaced by that of the
+        task.
     preset : {"default", "fast", "best"}, optional
         "default" is ``Members()`` for tables of 150 to 100,000 rows in memory, else the settings of one network that
         suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network,
         "best" a blend of several kinds with boosted trees, for 10 minutes or as ``Best(minutes=...)`` says; see
         :func:`viva_tensor.tabular.presets.choose`.
     loss, quantile, metric, interval, class_weight : optional
-        Those of the task: what is minimised, and what tells which epoch is best; see :class:`Task`.
+        As in the task: what is minimised, and what decides which epoch is best; see :class:`Task`.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -100,13 +101,13 @@ def run(
         encoded training rows, by default one for temporary files.
 
     start : Model, optional
-        A model that was trained on the same columns, to go on from instead of a linear one; if training makes it no
-        better on validation rows, beyond chance, it is returned as it was.
+        A model trained on the same columns, to start from instead of a linear one; if training does not make it better
+        on validation rows, by more than chance, it is returned as it was.
 
     Raises
     ------
     DataError
-        If the table cannot be used, there is no such preset, or another encoding than that of ``start`` is fitted.
+        If the table cannot be used, there is no such preset, or the fitted encoding differs from that of ``start``.
     DivergenceError
         If the loss becomes infinite or NaN.
     """
@@ -145,7 +146,7 @@ def run(
             if checkpoint is not None or ranks.size > 1:
                 raise
             fitted = fitted._replace(interrupted=True)
-            warnings.warn("interrupted; kept: the network, without all that is found beside it", stacklevel=2)
+            warnings.warn("interrupted; the network is kept, without baselines and importances", stacklevel=2)
         watched = fitted.settings.metric
         told = _told(watched, scores["network"], output, features.y[test]) if isinstance(watched, Metric) else {}
     target = prepared.target

@@ -148,12 +148,12 @@ def check_apart(read: Iterable[Path], written: Iterable[Path]) -> None:
     --------
     >>> check_apart([Path(__file__)], [Path("predictions.csv"), Path(__file__).parent / "saving.py"])
     Traceback (most recent call last):
-    viva_tensor.tabular.data.DataError: cannot write to ...saving.py, which is read, is the same file; ...
+    viva_tensor.tabular.data.DataError: cannot write to ...: it is the same file as ...
     """
     for one, source in product(written, read):
         if os.path.exists(one) and os.path.exists(source) and os.path.samefile(one, source):
-            hint = "--output names another place"
-            raise DataError(f"cannot write to {one}: {source}, which is read, is the same file; {hint}")
+            hint = "name another place with --output"
+            raise DataError(f"cannot write to {one}: it is the same file as {source}, which is read; {hint}")
 
 
 def unused(folder: Path) -> Path:
@@ -167,7 +167,7 @@ def unused(folder: Path) -> Path:
     names = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
     found = next(one for one in names if not taken(one, NAMES))
     if found != folder:
-        warnings.warn(f"{folder} has files of another run by now; this one goes to {found}", stacklevel=2)
+        warnings.warn(f"{folder} now holds files of another run; this run is saved to {found}", stacklevel=2)
     return found
 
 

@@ -68,7 +68,7 @@ def read_sheet(path: Path, expected: Expected, title: str = "", header: bool | N
     ...     pd.DataFrame(rows).to_excel(path, index=False, header=False)
     ...     read_sheet(path, Expected())
     Sheet(table=   day    zip
-    0    1  01067, notes=("line 1 is no row and left out: 'Sales of May'",), doubt='', others='', clocks=())
+    0    1  01067, notes=("line 1 is not a row and is left out: 'Sales of May'",), doubt='', others='', clocks=())
     """
     with _workbook(path) as book:
         sheets = book.book.worksheets  # without those of a chart alone
@@ -78,7 +78,7 @@ def read_sheet(path: Path, expected: Expected, title: str = "", header: bool | N
         shown = [title] if title else [one.title for one in sheets if one.sheet_state == "visible"] or titles[:1]
         first, cells = _first_with_cells(book, shown)
     left = [] if title else [repr(one) for one in titles if one != first]
-    others = f"read: the sheet {first!r}; not {', '.join(left)} (--sheet names another)" if left else ""
+    others = f"read only the sheet {first!r}, not {', '.join(left)} (--sheet names another)" if left else ""
     found = find_names(_words(cells[:TITLES]), header)
     check_names(path, pd.Index(found.names))
     rows = cells[found.row :].reset_index(drop=True)
@@ -91,7 +91,7 @@ def read_sheet(path: Path, expected: Expected, title: str = "", header: bool | N
         {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
     merged = [f"{name} ({filled[i]:,})" for i, name in enumerate(found.names) if filled[i]]
-    merges = [f"{', '.join(merged)}: cells below the first of merged ones have its value"] if merged else []
+    merges = [f"{', '.join(merged)}: merged cells all get the value of the first"] if merged else []
     which = [others] if others else []
     return Sheet(table, (*which, *found.notes, *merges, *formulas, *zeros), found.doubt, others)
 
@@ -103,7 +103,7 @@ def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, p
         if cells.notna().any(axis=None):
             return title, cells
     shown = ", ".join(map(repr, titles))
-    raise DataError(f"no cell has a value in what was read ({shown}); name the sheet with the table: --sheet TITLE")
+    raise DataError(f"no cell of the sheets read has a value ({shown}); name the sheet with the table: --sheet TITLE")
 
 
 def _fill_merged(path: Path, sheet: str, rows: pd.DataFrame, before: int) -> list[int]:
@@ -177,7 +177,7 @@ def _workbook(path: Path, **options: bool) -> Iterator[pd.ExcelFile]:
         with pd.ExcelFile(path, engine="openpyxl", engine_kwargs=options) as book:
             yield book
     except (SyntaxError, AttributeError) as error:  # of XML that is cut off, and of sheets that lack a part
-        raise DataError(f"cannot read {path} as XLSX, it seems to be damaged: {one_line(error)}") from error
+        raise DataError(f"cannot read {path} as XLSX; it seems to be damaged: {one_line(error)}") from error
 
 
 def _words(cells: pd.DataFrame) -> list[list[str]]:

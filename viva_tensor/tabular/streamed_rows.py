@@ -122,11 +122,11 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             _append(file, records, folder)
             count += len(chosen)
         if seen != stream.rows:
-            raise DataError(f"the file had {number_of(stream.rows, 'row')} and has {seen:,} now; it must not change")
+            raise DataError(f"the file had {number_of(stream.rows, 'row')} and now {seen:,}; it must not change")
         if not count:
             raise DataError("no row is left for training")
         notes = (
-            f"{target.name}: {number_of(unknown.total(), 'row')} left out, of classes that the sample lacks, such as "
+            f"{target.name}: left out {number_of(unknown.total(), 'row')} of classes not in the sample, such as "
             f"{example!r}",
         )
         yield Written(FileRows(file, packing, count, digest.hexdigest()), lacking, notes if unknown else ())

@@ -62,8 +62,8 @@ class Stream:
     def note(self) -> str:
         """Say what was drawn."""
         return (
-            f"read in blocks: columns are judged, encoded and tested by a random sample of {len(self.indices):,} of "
-            f"{self.rows:,} rows; the others are for training"
+            f"read in blocks: encodings are chosen and the network tested on a random sample of {len(self.indices):,} "
+            f"of {self.rows:,} rows; the others are for training"
         )
 
 
@@ -89,7 +89,7 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
     with reading_errors(path) as kind:
         version = _version(path)
         if kind not in STREAMED:
-            raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
+            raise DataError(f"{path} cannot be read in blocks; only .csv and .parquet files can")
         if kind == "parquet":
             as_stored = ParquetRows(path)
             check_names(path, as_stored.columns)
@@ -131,7 +131,7 @@ class _Frames:
 
     def _check(self) -> None:
         if _version(self.path) != self.version:
-            raise DataError(f"{self.path} was written to since its sample was drawn; it must not change")
+            raise DataError(f"{self.path} has changed since its sample was drawn; it must not change during a run")
 
 
 def read_or_stream(path: Path, reading: Reading, expected: Expected, most: float | None = None) -> Source | Stream:
@@ -226,7 +226,7 @@ class _SampledFile(TextFile):
 
         self._require_rows()
         if len(self.layout.names) == 1:
-            raise DataError(f"cannot read {self._path} in blocks: it has one column, and features are wanted, too")
+            raise DataError(f"cannot read {self._path} in blocks: it has only one column, and features are needed, too")
         while True:
             try:
                 if not self._types:

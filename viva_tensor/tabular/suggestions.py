@@ -1,4 +1,4 @@
-"""Columns that may be meant otherwise: numbers as categories, and labels that are alike as one."""
+"""Columns that may mean something else: numbers that are categories, and labels alike that are one."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def suggestions(
         count = _few_integers(numbers)
         if count > 2 and _gain(numbers, wanted.astype(np.float64)) > GAIN:
             notes.append(
-                f"{column.name}: a number, though its {count} values have no order that tells about {target.name}; "
-                f"--categorical {column.name!r} takes them as categories"
+                f"{column.name}: a number, though the order of its {count} values says little about {target.name}; "
+                f"--categorical {column.name!r} treats them as categories"
             )
     return notes
 
@@ -58,7 +58,7 @@ def _alike(labels: Sequence[str]) -> str:
     known: dict[str, str] = {}
     for label in labels:
         if (other := known.setdefault(label.casefold(), label)) != label:
-            return f"{other!r} and {label!r} are learned as two values; write them alike if they are one"
+            return f"{other!r} and {label!r} are learned as two values; write them the same way if they mean one"
     return ""
 
 

@@ -112,7 +112,7 @@ class TextFile:
             table = rows(io.BytesIO(whole.content), ",", {})
             if whole.short:
                 return table, (
-                    f"{number_of(whole.short, 'row')} without the last values; the first is line {whole.line}",
+                    f"{number_of(whole.short, 'row')} without the last values, the first in line {whole.line}",
                 )
         return table, ()
 
@@ -195,8 +195,8 @@ class TextFile:
                 context = error.object[max(0, error.start - 10) : error.start + 10].decode("cp1252", "replace")
                 context = " ".join(context.split())
                 raise DataError(
-                    f"cannot read {self._path}: line {line} is no text in UTF-8; in cp1252 it would read {context!r}: "
-                    "--encoding cp1252, or another"
+                    f"cannot read {self._path}: line {line} is not UTF-8 text; in cp1252 it would read {context!r}: "
+                    "give --encoding cp1252, or another"
                 ) from None
             if not piece:
                 break
@@ -205,7 +205,7 @@ class TextFile:
         if (below := FOOTER.search(tail)) is None:
             return offset, ""
         line = lines - _breaks(b"", below[0])
-        return offset - len(below[0]), f"line {line} is no row and left out: {below[0].decode().strip()!r}"
+        return offset - len(below[0]), f"line {line} is not a row and is left out: {below[0].decode().strip()!r}"
 
     def _sample(self) -> str:
         """Return the whole lines at the beginning of the file."""

@@ -111,7 +111,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     for name, one in found.items():
         # with some of its own at hand, it was judged by them
         if name in coded and isinstance(one.notation, Numbers) and not any(map(is_code, Words(table[name]).words)):
-            found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
+            found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} reads them as numbers")
         _check_unscaled(table[name], one, expected)
         check_timeless([name] * isinstance(one.notation, Times), expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
@@ -207,10 +207,10 @@ def check_scales(table: pd.DataFrame, expected: Expected, clocks: Collection[str
         if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
             row, suffix = int(np.argmax(which)), repr(getattr(notation, "suffix", ""))
             told = (
-                f"holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and was trained on "
-                f"values with it; write {suffix} beside all of them, as text"
+                f"holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, but had {suffix} in "
+                f"training; write {suffix} beside all of them, as text"
                 if scaled
-                else f"holds plain numbers, such as {table[name].iloc[row]} in row {row}, and was trained on times; "
+                else f"holds plain numbers, such as {table[name].iloc[row]} in row {row}, but held times in training; "
                 "write them as H:MM or H:MM:SS"
             )
             raise DataError(f"column {name!r} {told}")
@@ -227,14 +227,14 @@ def check_timeless(timed: Iterable[str], expected: Expected) -> None:
     --------
     >>> check_timeless(["t"], Expected(timeless=["t"]))
     Traceback (most recent call last):
-    viva_tensor.tabular.data.DataError: column 't' holds durations or times of day, and was trained on plain numbers; \
-    give numbers in the unit of these, such as the column / pd.Timedelta(minutes=1)
+    viva_tensor.tabular.data.DataError: column 't' holds durations or times of day, but held plain numbers in \
+    training; give numbers in the unit used there, such as the column / pd.Timedelta(minutes=1)
     """
     for name in filter(expected.uses, timed):
         if name in expected.timeless:
             raise DataError(
-                f"column {name!r} holds durations or times of day, and was trained on plain numbers; give numbers "
-                "in the unit of these, such as the column / pd.Timedelta(minutes=1)"
+                f"column {name!r} holds durations or times of day, but held plain numbers in training; give numbers "
+                "in the unit used there, such as the column / pd.Timedelta(minutes=1)"
             )
 
 
@@ -247,8 +247,8 @@ def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expecte
         words = Words(column)
         value, row = words.first(np.array([word.endswith(suffix) for word in words.words]))
         raise DataError(
-            f"column {column.name!r} holds numbers with {suffix!r}, such as {value} in row {row}, and was trained on "
-            "values without it; write all of them as the numbers of training"
+            f"column {column.name!r} holds numbers with {suffix!r}, such as {value} in row {row}, but had none in "
+            "training; write all of them as in the training table"
         )
 
 
@@ -297,7 +297,7 @@ def _without_errors(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
     counts = [f"{word!r} ({count:,})" for word, count in column[failed].value_counts().items()]
     if not counts:
         return column, ""
-    return column.mask(failed), f"{column.name}: missing where it says {', '.join(counts)}"
+    return column.mask(failed), f"{column.name}: read as missing: {', '.join(counts)}"
 
 
 def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:

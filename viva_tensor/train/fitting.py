@@ -64,25 +64,25 @@ def fit(
     """Train a network to predict y from x, in shuffled batches, in float32 unless ``settings.dtype`` says otherwise.
 
     If a loss becomes infinite or NaN, training begins again at a tenth of the learning rate and with gradients clipped
-    to a norm of 1, up to three times, with a warning. On an interruption from the keyboard what was reached after
-    whole epochs is returned, with a warning, unless a checkpoint keeps it.
+    to a norm of 1, up to three times, with a warning. On an interruption from the keyboard, what had been
+    reached after the last whole epoch is returned, with a warning, unless a checkpoint keeps it.
 
     Parameters
     ----------
     x : array_like [rows, features], SparseRows, or RowSource
-        For each of sparse rows the first layer adds up a few rows of its weights; rows for validation then are sparse,
-        too, with the same runs. A source gives features, targets and
-        perhaps weights in pieces, so that not all are in memory at a time; it takes the place of y, ``rows`` and
-        ``validation_fraction``, and trains on one process.
+        For each sparse row, the first layer adds up a few rows of its weights; rows for validation must then be sparse,
+        too, with the same runs. A source gives features, targets and perhaps weights in pieces, so that they need not
+        all be in memory at once; it takes the place of y, ``rows`` and ``validation_fraction``, and works only on one
+        process.
     y : array_like [rows] or [rows, outputs]
         For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
-        from 0 to 1. Rows with a NaN or infinite target are left out, with a warning. Classes may be text, of which
-        ``Fit.labels`` keeps the distinct ones.
+        from 0 to 1. Rows with a NaN or infinite target are left out, with a warning. Classes may be text;
+        ``Fit.labels`` keeps the distinct labels.
     settings : Settings
     weights : array_like [rows], optional
         How much each row counts, from 0. The loss of a batch is :math:`\\sum_i w_i \\ell_i / \\sum_i w_i` over its rows
         [1]_; validation rows are weighted alike. Only ratios of weights matter: rows of weight 0, and below 2⁻¹⁰⁰ of
-        the largest, are left out, and weights that are all alike are as good as none. On one process only.
+        the largest, are left out, and equal weights for all rows are the same as none. On one process only.
     validation : (x, y), (x, y, weights), or array_like of int, optional
         Rows for validation, or their indices in x and y, instead of ``settings.validation_fraction`` of the rows to
         train on; rows at indices are not trained on.
@@ -96,9 +96,9 @@ def fit(
         ``checkpoint_minutes``, at the end, and on an interruption from the keyboard. Needs
         ``pip install "viva-tensor[train]"``.
     test_digest : str
-        A digest of rows that the network is tested on later. A checkpoint keeps it, and goes on with the same alone.
+        A digest of rows that the network is tested on later. A checkpoint keeps it, and resumes only with that.
     resume : bool
-        Continue from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
+        Continue from ``checkpoint``, to the bits of an uninterrupted run. Rows and settings must be the
         same, except ``patience``, and ``epochs`` if the schedule is constant.
     rows : array_like of int, optional
         Indices of the rows of x and y to train on; all by default.
@@ -108,17 +108,17 @@ def fit(
         run can be resumed on another number of ranks. Each rank reads only the rows it needs of a memory-mapped
         float32 x. Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
         ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others. A warning with a hint appears if
-        the ranks of a host have more threads than processors, or are bound to one of many.
+        the ranks of a host have more threads than processors, or are bound to one of many processors.
     timed : bool
         With several ranks: measure how long each computes, waits for the others and sums gradients, at the cost of a
         barrier in each step.
 
     start : sequence of Linear, optional
-        Layers to train on from, as those of an earlier fit, instead of random ones.
+        Layers from which to continue training, such as those of an earlier fit, instead of random ones.
     callback : callable, optional
         Called after each epoch with the last value of each column of the history; if it returns True, training stops.
-        With ``resume`` it is called once more with those of the last epoch done, before the next one, so that a run
-        that it stopped stays so: a callback that counts or prints sees this epoch twice, by the same number.
+        With ``resume`` it is first called again with the values of the last epoch done, so that a run that it stopped
+        stays stopped: a callback that counts or prints sees that epoch twice, with the same number.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def fit(
     DivergenceError
         If a loss becomes infinite or NaN at each of the rates tried.
     RankError
-        If ranks differ in what must agree, or another rank has failed.
+        If ranks disagree where they must agree, or another rank has failed.
 
     References
     ----------

@@ -46,11 +46,11 @@ class Settings:
     loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or callable
         "cross_entropy" and "binary_cross_entropy" take outputs as logits. A function of the tape, such as
         :func:`viva_tensor.nn.huber_loss`, is called as ``loss(tape, output, target)`` with batches [rows, outputs] and
-        returns a scalar and the longer tape; with weights also with ``sample_weight=``, a variable [rows].
+        returns a scalar and the longer tape; with weights, also with ``sample_weight=``, a variable [rows].
     metric : str or callable, optional
-        As ``loss``: what is computed of validation rows besides, and tells which epoch is best; less is better.
+        As ``loss``: computed for the validation rows as well, to decide which epoch is best; less is better.
     optimizer : optim.SGD, optim.Adam, ...
-        Its ``lr`` is the rate of the schedule, which with "cosine" comes close to it: :func:`rates`.
+        Its ``lr`` is the rate of the schedule; "cosine" only comes close to it, see :func:`rates`.
     schedule : {"cosine", "constant"}
         The cosine of :func:`rates`, or the same rate throughout.
     epochs, batch_size : int
@@ -62,7 +62,7 @@ class Settings:
     seed : int
         Seed of the weights, the order of the rows and the choice of validation rows.
     dtype : {"float32", "float64"}
-        What the network computes in, whatever the rows are.
+        The dtype of all computation, whatever the dtype of the rows.
 
     Raises
     ------
@@ -125,7 +125,7 @@ class Settings:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.plain().items())})"
 
     def plain(self) -> dict[str, Any]:
-        """Return the settings by name, functions as the names they go by.
+        """Return the settings by name, with functions replaced by their names.
 
         Examples
         --------
