@@ -287,3 +287,17 @@ def test_a_signal_waits_while_ranks_depend_on_each_other(number):
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, before)
+
+
+@needs_mpi
+def test_functions_of_the_user_fail_on_all_ranks_and_are_means_over_rows():
+    first, second = (one["found"] for one in ranks(2, "fitting.functions"))
+    for theirs, own in zip(first[:3], second[:3], strict=True):
+        assert own == "InvalidValue of this rank alone"
+        assert theirs.startswith("RankError")
+        assert theirs.endswith("of this rank alone")
+    hint = "make only sums and multiples of means over rows, or train on one process"
+    refused = "contains sqrt of a mean over rows, %"
+    assert all(refused in one[3] and one[3].endswith(f"which 2 ranks would split; {hint}") for one in (first, second))
+    for together, alone in (first[4:], second[4:]):
+        np.testing.assert_allclose(together, alone, rtol=1e-9)

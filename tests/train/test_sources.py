@@ -145,7 +145,7 @@ class Failing(Pieces):
         (Pieces(spoiled(X, (3, 1), np.nan), Y, 50), {}, InvalidValue, r"x\[\d+, 1\] is nan"),
         pytest.param(
             Pieces(X, spoiled(Y, 3, np.inf), 50), {}, InvalidShape, "49 of its rows with a target",
-            marks=pytest.mark.filterwarnings("ignore:.*no finite target"),
+            marks=pytest.mark.filterwarnings("ignore:.*no target that is finite"),
         ),
         (Short(X, Y, 64), {}, InvalidValue, "has 192 rows in an epoch, and said 200"),
         (Endless(X, Y, 64), {}, InvalidValue, "rows or more in an epoch, and said 200"),

@@ -149,8 +149,8 @@ def compile_step(
         each = factors_of("compile_step", factors, params)
         total, tape = _total(tape, loss)
         source = source_of("compile_step", tape, total, inputs, variables, optimizer, each)
-        if micro_batch is not None:
-            check_loss(source)
+        if micro_batch is not None or ranks.size > 1:
+            check_loss(source, ranks.size)
         if source.seeds and not isinstance(rng, np.random.Generator):
             raise InvalidValue(
                 f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",

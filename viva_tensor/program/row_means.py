@@ -36,6 +36,7 @@ _OF_ONE_SHAPE = {  # the second input gives its shape alone
     operations.RESHAPE_BACKWARD, operations.PLACE, operations.TAKE_BACKWARD,
 }  # fmt: skip
 Shapes = dict[int, tuple[int, ...]]  # by the ids of variables
+_MICRO_BATCH = "micro_batch"
 _LEAVE_OUT = "leave micro_batch out"
 _AS_MEAN = f"reduce it by mean, or {_LEAVE_OUT}"
 _AS_SUMS = f"make only sums and multiples of means over rows, or {_LEAVE_OUT}"
@@ -55,8 +56,10 @@ class _OfRows(NamedTuple):
     refusal: InvalidValue | None = None
 
 
-def check_loss(source: Source) -> None:
+def check_loss(source: Source, ranks: int = 1) -> None:
     """Raise InvalidValue unless the loss is means over a batch's rows, and sums and multiples of them.
+
+    The parts are those of ``micro_batch``, or those of several ranks.
 
     As gradients of parts are averaged, those of a sum would be divided by the number of parts; and each part has a mean
     of its own, which functions of it and of single rows would be given. Of a quotient of two reductions, as in a
@@ -70,7 +73,13 @@ def check_loss(source: Source) -> None:
             found[node.output.id] = of_rows
     loss = found.get(source.outputs[0].id, _OfRows())
     if loss.power != 0 and loss.refusal:
-        raise loss.refusal
+        raise loss.refusal if ranks == 1 else _of_ranks(loss.refusal, ranks)
+
+
+def _of_ranks(refusal: InvalidValue, ranks: int) -> InvalidValue:
+    """Return the same refusal where ranks share out the rows."""
+    hint = refusal.hint.replace(_LEAVE_OUT, "train on one process")
+    return InvalidValue(refusal.reason.replace(_MICRO_BATCH, f"{ranks} ranks"), operation="compile_step", hint=hint)
 
 
 def _of_rows(node: Node, found: dict[int, _OfRows], more: Shapes) -> _OfRows | None:

@@ -26,7 +26,7 @@ from viva_tensor.train.checkpointing import Checkpointer, Kept
 from viva_tensor.train.labels import Labels, labels_of, numbers_of
 from viva_tensor.train.network import Layers
 from viva_tensor.train.progress import Bar
-from viva_tensor.train.rows import Rows, checked_rows, split
+from viva_tensor.train.rows import Rows, check_function, checked_rows, split
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import RowSource, SourcedRows, is_source
 from viva_tensor.train.sparse import SparseRows, arrays_of, kind_of, numbers_of_x
@@ -177,6 +177,9 @@ def fit(
             ranks.require_equal("fit", there | found)
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
+    if not isinstance(settings.loss, str) and isinstance(chosen, Rows):
+        with ranks.fail_together("fit"):
+            check_function(settings.loss, chosen, outputs, settings.batch_size)
     kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes, test_digest)
     calmer = _ever_calmer(settings)
     if kept is not None and resume:
@@ -228,8 +231,12 @@ def _train(
 
 
 def _stops(callback: Callable[[Mapping[str, float]], object] | None, training: Training) -> bool:
-    """Return whether there is a callback that wants training to stop, on any rank."""
-    return callback is not None and any(training.ranks.all(is_true(callback(training.reached.latest))))
+    """Return whether there is a callback that wants training to stop, on any rank; what it raises ends all of them."""
+    if callback is None:
+        return False
+    with training.ranks.fail_together("callback"):
+        stopped = is_true(callback(training.reached.latest))
+    return any(training.ranks.all(stopped))
 
 
 def _ever_calmer(settings: Settings) -> list[Settings]:
@@ -265,7 +272,7 @@ def _check(
 ) -> None:
     """Raise if an option has the wrong type, or two do not go together."""
     if not isinstance(settings, Settings):
-        _refuse(f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)")
+        _refuse(f"settings={settings!r:.100}, wanted a record of settings", "give train.Settings(...)")
     if classes is not None:
         check_count("fit", "classes", classes)
         if settings.loss != "cross_entropy":

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from viva_tensor import autograd
+from viva_tensor.autograd.operations import CONSTANT
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers
 from viva_tensor.program.run import chosen_rows
-from viva_tensor.train.settings import Settings
+from viva_tensor.train.settings import Loss, Settings, recorded
 from viva_tensor.train.sparse import SparseRows, arrays_of, numbers_of_x
 
 IntArray = npt.NDArray[np.int64]
@@ -94,9 +96,11 @@ def checked_rows(
         if len(missing) == len(kept):
             raise InvalidValue("no row has a finite target", operation=operation)
         if ranks.first:
+            known = np.isnan(target[missing]).any(axis=tuple(range(1, target.ndim))).all()
+            told = "no finite target" if known else f"no target that is finite in {dtype}"
             warnings.warn(
-                f"{operation}: {len(missing)} of {len(kept)} rows have no finite target, the first is row "
-                f"{missing[0]}; they are left out",
+                f"{operation}: {len(missing)} of {len(kept)} rows have {told}, the first is row {missing[0]}; "
+                "they are left out",
                 stacklevel=4,
             )
         chosen = chosen[kept]
@@ -109,6 +113,43 @@ def checked_rows(
     chosen = chosen[shares[chosen] > 0]
     alike = bool((shares[chosen] == 1).all())
     return Rows(features, target, chosen, None if alike else shares.astype(dtype))
+
+
+def check_function(loss: Loss, rows: Rows, outputs: int, batch: int) -> None:
+    """Raise unless a function makes a loss of what is on the tape alone, and takes all targets.
+
+    It is recorded once, on the first batch, so what it reads from arrays in Python would stay as it was there. Its
+    constants are therefore compared with those of all rows.
+
+    Raises
+    ------
+    InvalidValue
+        If they differ, or the function refuses a target.
+    """
+    first = _constants(loss, rows, outputs, slice(min(batch, max(1, rows.count - 1))))
+    for start in range(0, rows.count, CHECKED):
+        try:
+            others = _constants(loss, rows, outputs, slice(start, start + CHECKED))
+        except InvalidValue as error:
+            counted = f"; rows are counted among those to train on, from {start:,}"
+            raise InvalidValue(error.reason + counted, operation=error.operation, hint=error.hint) from error
+        if not all(np.array_equal(*two, equal_nan=True) for two in zip(first, others, strict=False)):
+            got = f"loss={getattr(loss, '__qualname__', loss)} makes a constant of arrays, and is called but once"
+            hint = "compute it from output and target with functions of autograd, or give it as targets"
+            raise InvalidValue(got, operation="fit", hint=hint)
+
+
+def _constants(loss: Loss, rows: Rows, outputs: int, which: slice) -> list[Float32Array]:
+    """Return what a function puts on the tape besides outputs, targets and weights of some rows."""
+    some = rows.indices[which]
+    given = [np.zeros((len(some), outputs), rows.y.dtype), rows.y[some]]
+    given += [] if rows.weights is None else [rows.weights[some]]
+    inputs, tape = [], autograd.new_tape()
+    for array in given:
+        one, tape = autograd.new_constant(tape, array)
+        inputs.append(one)
+    longer = recorded(loss, tape, *inputs).tape
+    return [node.output.data for node in longer.nodes()[len(tape) :] if node.operation is CONSTANT]
 
 
 def _check_finite(operation: str, features: Float32Array | SparseRows, rows: IntArray) -> None:
@@ -178,15 +219,22 @@ def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss:
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Return the rows to train on and the rows for validation."""
-    total = len(rows.indices)
+    """Return the rows to train on and the rows for validation; a row that is there several times is in one of them."""
+    total, kinds = len(rows.indices), len(np.unique(rows.indices))
     count = round(total * fraction)
+    if kinds == 1 < total:
+        got, hint = f"all {total} rows are row {rows.indices[0]}", "give others, too, or validation_fraction=0"
+        raise InvalidValue(got, operation="fit", hint=hint)
     if not 0 < count < total:
         raise InvalidValue(
             f"validation_fraction={fraction} of {total} rows leaves {total - count} to train on, {count} to validate",
             operation="fit",
             hint="give more rows, another fraction, or validation=(x, y)",
         )
-    order = np.random.default_rng((seed, 1)).permutation(total)  # not the weights' generator
+    order = np.random.default_rng((seed, 1)).permutation(kinds)  # not the weights' generator
+    if kinds < total:  # as in a bootstrap
+        _, kind, copies = np.unique(rows.indices, return_inverse=True, return_counts=True)
+        most = max(1, int(np.searchsorted(np.cumsum(copies[order]), count, side="right")))
+        order, count = np.argsort(~np.isin(kind, order[:most]), kind="stable"), int(copies[order[:most]].sum())
     held_out, kept = np.sort(order[:count]), np.sort(order[count:])
     return replace(rows, indices=rows.indices[kept]), replace(rows, indices=rows.indices[held_out])

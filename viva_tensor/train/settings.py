@@ -45,8 +45,10 @@ class Settings:
         The activation after each hidden layer, as :func:`viva_tensor.nn.mlp_forward` names it.
     loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or callable
         "cross_entropy" and "binary_cross_entropy" take outputs as logits. A function of the tape, such as
-        :func:`viva_tensor.nn.huber_loss`, is called as ``loss(tape, output, target)`` with batches [rows, outputs] and
-        returns a scalar and the longer tape; with weights, also with ``sample_weight=``, a variable [rows].
+        :func:`viva_tensor.nn.huber_loss`, is recorded as ``loss(tape, output, target)`` of a batch [rows, outputs] and
+        returns a scalar and the longer tape; with weights, also with ``sample_weight=``, a variable [rows]. It is
+        called once for all batches of any size, so it must not compute from the arrays of its arguments. On several
+        ranks it must be a mean over rows.
     metric : str or callable, optional
         As ``loss``: computed for the validation rows as well, to decide which epoch is best; less is better.
     optimizer : optim.SGD, optim.Adam, ...
@@ -219,6 +221,9 @@ def recorded(
     if given and not _takes(function, tape, output, target, **given):
         got = f"{_named(loss)} takes no sample_weight, and rows have weights"
         raise InvalidValue(got, operation="fit", hint="add the argument, as losses of nn do")
+    if not _takes(function, tape, output, target, **given):
+        hint = "make it a function of the tape, the output and the target"
+        raise InvalidValue(f"{_named(loss)} takes other arguments", operation="fit", hint=hint)
     traced: Any = function(tape, output, target, **given)
     if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], Variable)):
         got = f"{_named(loss)} returned a {type(traced).__name__}"

@@ -21,7 +21,7 @@ from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.labels import Labels
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers, sizes_of
 from viva_tensor.train.rows import CLASSIFYING, Rows
-from viva_tensor.train.settings import DEFAULTS, Settings, rates, recorded
+from viva_tensor.train.settings import DEFAULTS, Loss, Settings, rates, recorded
 from viva_tensor.train.sources import SourcedRows
 from viva_tensor.train.sparse import SparseRows, arrays_of, forward, turned
 
@@ -194,7 +194,8 @@ class Training:
         inputs, tape = new_leaves(tape, rows.arrays, autograd.new_constant)
         width = len(arrays_of(rows.x))
         output, tape = forward(tape, layers, inputs[:width], rows.x, self.settings.activation)
-        loss, tape = recorded(self.settings.loss, tape, output, *inputs[width:])
+        with self.ranks.fail_together("fit"):
+            loss, tape = recorded(self.settings.loss, tape, output, *inputs[width:])
         return program.compile_step(
             tape,
             loss=loss,
@@ -266,22 +267,21 @@ class Training:
         return total / rows.count
 
     def _validate(self, layers: Layers, rows: Rows) -> dict[str, float]:
-        y, weights, count = rows.y, rows.weights, rows.count
+        y, weights, count, settings = rows.y, rows.weights, rows.count, self.settings
+        output = self.network(layers, rows.x) if count else np.zeros((0, layers[-1].b.data.shape[0]), y.dtype)
         loss = accurate = metric = 0.0
-        if count:
-            output = self.network(layers, rows.x)
-            pred, tape = autograd.new_constant(autograd.new_tape(), output)
-            target, tape = autograd.new_constant(tape, y)
-            shares = None
-            if weights is not None:
-                shares, tape = autograd.new_constant(tape, weights)
-            loss = float(recorded(self.settings.loss, tape, pred, target, shares).value.data)
-            if self.settings.metric is not None:
-                metric = float(recorded(self.settings.metric, tape, pred, target, shares).value.data)
-            accurate = _accuracy(self.settings.loss, output, y, weights) if self.settings.loss in CLASSIFYING else 0.0
+        with self.ranks.fail_together("fit"):
+            if count:
+                loss = _value(settings.loss, output, y, weights)
+                accurate = _accuracy(settings.loss, output, y, weights) if settings.loss in CLASSIFYING else 0.0
         if self.ranks.size > 1:
-            loss, accurate, metric, total = self.ranks.sum(loss * count, accurate * count, metric * count, count)
-            loss, accurate, metric = loss / total, accurate / total, metric / total
+            loss, accurate, total = self.ranks.sum(loss * count, accurate * count, count)
+            loss, accurate = loss / total, accurate / total
+        if settings.metric is not None:  # which need not be a mean over rows
+            if self.ranks.size > 1:
+                output, y = map(np.concatenate, zip(*self.ranks.all((output, y)), strict=True))
+            with self.ranks.fail_together("fit"):
+                metric = _value(settings.metric, output, y, weights)
         return {"validation_loss": self._finite(loss), "validation_accuracy": accurate, "validation_metric": metric}
 
     def _watched(self, values: Mapping[str, float]) -> float:
@@ -320,6 +320,16 @@ def _alike(start: Layers, layers: Layers) -> list[Array]:
         hint = "give layers of the same widths as settings.hidden, the features and the outputs"
         raise InvalidShape(f"start has arrays of {shapes}, wanted {wanted}", operation="fit", hint=hint)
     return [array.astype(parameters(layers)[0].dtype) for array in arrays]
+
+
+def _value(loss: str | Loss, output: Float32Array, target: Float32Array, weights: Float32Array | None) -> float:
+    """Return a loss or metric of outputs."""
+    pred, tape = autograd.new_constant(autograd.new_tape(), output)
+    wanted, tape = autograd.new_constant(tape, target)
+    shares = None
+    if weights is not None:
+        shares, tape = autograd.new_constant(tape, weights)
+    return float(recorded(loss, tape, pred, wanted, shares).value.data)
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array, weights: Float32Array | None = None) -> float:

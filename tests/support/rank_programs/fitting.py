@@ -8,7 +8,8 @@ import pandas as pd
 
 from support.called import called
 from support.rank_programs.common import comm, rank, tell
-from viva_tensor import error, tabular
+from viva_tensor import autograd, error, nn, tabular
+from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import RankError
 from viva_tensor.train import Settings, SparseRows, fit
 
@@ -80,6 +81,36 @@ def differing() -> None:
     tell(found=found)
 
 
+def functions() -> None:
+    """Fit with functions of the user: some that fail on one rank, and others that are no mean over rows."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 3)), rng.standard_normal((60, 1))
+    options: dict[str, Any] = {"hidden": (4,), "epochs": 2, "batch_size": 16, "dtype": "float64"}
+
+    def failing(*_: Any) -> Any:
+        if rank:
+            raise error.InvalidValue("of this rank alone")
+        return False
+
+    def rooted(tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
+        loss, tape = nn.mse_loss(tape, output, target)
+        return autograd.sqrt(tape, loss)
+
+    def partly(tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
+        failing()
+        return nn.mse_loss(tape, output, target)
+
+    found = [attempt(x, y, Settings(**options), comm=comm, callback=failing)]
+    partial: list[dict[str, Any]] = [{"loss": partly}, {"metric": partly}]
+    found += [attempt(x, y, Settings(**options, **one), comm=comm) for one in partial]
+    found += [attempt(x, y, Settings(loss=rooted, **options), comm=comm)]
+    settings = Settings(loss=nn.log_cosh_loss, metric=rooted, **options)
+    for one in (comm, None):
+        fitted = fit(x, y, settings, comm=one)
+        found.append([float(value) for value in fitted.history["validation_metric"]])
+    tell(found=found)
+
+
 def tables() -> None:
     """Learn tables of which one rank has another, or another task, from a folder that all see; what is left there."""
     rng = np.random.default_rng(0)
@@ -99,4 +130,4 @@ def tables() -> None:
 
 
 if __name__ == "__main__":
-    called(mapped_rows, sparse_rows, differing, tables)
+    called(mapped_rows, sparse_rows, differing, functions, tables)
