@@ -44,7 +44,7 @@ def test_a_blend_is_what_its_parts_weigh_and_no_worse_than_each_on_rows_not_seen
     weights = {name: float(share) / 100 for share, name in shares}
     assert weights[TREES] > 0.1
     assert sum(weights.values()) == pytest.approx(1, abs=0.02)
-    assert run.preset.networks == 3 * len(weights.keys() - {TREES})
+    assert run.preset.networks == 3 * max(1, len(weights.keys() - {TREES}))
     score = "rmse" if target == "y" else "log_loss"
     alone = tabular.run(table, target, QUICK)
     assert alone.model.trees is None
@@ -193,7 +193,7 @@ def test_an_interruption_before_anything_of_a_kind_is_done_ends_training_and_kee
 
 
 def test_an_interruption_that_became_another_error_while_trees_grow_is_one(enough, monkeypatch):
-    def press(*_):
+    def press(*_, **__):
         raise ValueError("no valid PEP 3118 buffer format string") from KeyboardInterrupt()
 
     monkeypatch.setattr(boosting, "grow", press)

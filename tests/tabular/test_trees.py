@@ -32,20 +32,33 @@ def rows(count, target, seed=0):
     return Rows(x, np.repeat(raw.astype(np.float32)[:, None], target.outputs, axis=1))
 
 
+GIVEN = {
+    "learning_rate": boosting.RATE,
+    "l2_regularization": boosting.L2,
+    "min_samples_leaf": boosting.LEAF_ROWS,
+    "max_features": boosting.SPLIT_SHARE,
+    "early_stopping": False,
+    "warm_start": True,
+    "random_state": 0,
+}
+
+
+def staged(model, x, y, rounds, weights=None):
+    """Fit in the stages of :func:`grow`, each of which draws the features of splits anew."""
+    for most in boosting.STAGES:
+        model.set_params(max_iter=min(most, rounds)).fit(x, y, sample_weight=weights)
+        if most >= rounds:
+            return model
+
+
 def grown_by_scikit_learn(target, train, rounds):
-    given = {
-        "learning_rate": boosting.RATE,
-        "l2_regularization": boosting.L2,
-        "early_stopping": False,
-        "max_iter": rounds,
-        "random_state": 0,
-    }
+    given = dict(GIVEN)
     if isinstance(target, Classes):
-        return HistGradientBoostingClassifier(**given).fit(train.x, train.y.astype(int))
+        return staged(HistGradientBoostingClassifier(**given), train.x, train.y.astype(int), rounds)
     names = {"mse": "squared_error", "mae": "absolute_error", nn.poisson_loss: "poisson"}
     loss = names.get(target.loss, "quantile")
     given |= {"quantile": 0.8} if loss == "quantile" else {}
-    return HistGradientBoostingRegressor(loss=loss, **given).fit(train.x, train.y[:, 0])
+    return staged(HistGradientBoostingRegressor(loss=loss, **given), train.x, train.y[:, 0], rounds)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -101,14 +114,7 @@ def test_weights_are_scikit_learns():
     train, held_out = rows(300, target), rows(100, target, 1)
     weights = np.random.default_rng(2).uniform(0, 2, 300)
     trees = grow(train._replace(weights=weights), held_out, target)
-    given = {
-        "learning_rate": boosting.RATE,
-        "l2_regularization": boosting.L2,
-        "early_stopping": False,
-        "max_iter": len(trees.root),
-        "random_state": 0,
-    }
-    theirs = HistGradientBoostingRegressor(**given).fit(train.x, train.y[:, 0], sample_weight=weights)
+    theirs = staged(HistGradientBoostingRegressor(**GIVEN), train.x, train.y[:, 0], len(trees.root), weights)
     np.testing.assert_allclose(trees(held_out.x)[:, 0], theirs.predict(held_out.x), rtol=1e-12)
 
 

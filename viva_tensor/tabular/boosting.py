@@ -22,6 +22,7 @@ ROWS_FOR_THREADS = 10_000
 SLOWER = 3  # times as long as one thread: several wait for each other, as beside other programs
 RATE = 0.06
 L2 = 5.0  # on the values of leaves: without it those of sure classes grow without bound
+LEAF_ROWS, SPLIT_SHARE = 5, 0.5  # rows of a leaf at least; features that a split is chosen from
 # Rounds after which the rows held out are looked at. scikit-learn predicts with all trees whenever it goes on, so the
 # stages grow with the trees.
 STAGES = (50, 100, 150, 225, 340, 510, 800)
@@ -114,6 +115,7 @@ def _model(target: Target, seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     usual = {"learning_rate": RATE, "l2_regularization": L2, "random_state": seed}
+    usual |= {"min_samples_leaf": LEAF_ROWS, "max_features": SPLIT_SHARE}
     usual |= {"early_stopping": False, "warm_start": True}
     if isinstance(target, Classes):
         return HistGradientBoostingClassifier(**usual)

@@ -65,7 +65,7 @@ class Encoding:
 
     @property
     def plain(self) -> IndexArray:
-        """The indices of the features that are neither bins nor effects: what other learners would be given."""
+        """The indices of the features that are neither bins nor effects: other learners in a blend should differ."""
         effects = [isinstance(column, Effect) for column in self.columns for _ in column.feature_names]
         return np.setdiff1d(self.unbinned, np.flatnonzero(effects))
 
