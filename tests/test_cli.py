@@ -93,7 +93,7 @@ class TestTrain:
         result = invoke("train", csv, *flags, "--activation", "tanh", "--output", tmp_path / "tanh")
         assert "no better than a baseline" in result.stdout
         result = invoke("train", csv, *flags, "--output", tmp_path / "relu")  # begins as a linear model
-        assert "A linear model does as well" in result.stdout
+        assert "The linear model that the network began as was kept" in result.stdout
         assert "kept the linear model that it began as" in result.stdout
 
 

@@ -130,10 +130,11 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--preset",
     type=click.Choice(presets.PRESETS),
-    help="For tables of 150 to 100,000 rows in memory. default: the mean of several networks, each trained without a "
-    "part of the rows, with settings of their own; fast: one such network, in a tenth of the time; best: several kinds "
-    "of networks, and boosted trees where scikit-learn is installed, blended, for --minutes. Other tables get one "
-    "network with the settings below.  [default: default, but none with --resume or any of the settings below]",
+    help="For tables in memory of 150 to 100,000 rows, or of up to ten million values. default: the mean of several "
+    "networks, each trained without a part of the rows, with settings of their own; fast: one such network, in a tenth "
+    "of the time; best: several kinds of networks, and boosted trees where scikit-learn is installed, blended, for "
+    "--minutes. Other tables get one network with the settings below.  [default: default, but none with --resume or "
+    "any of the settings below]",
 )
 @click.option(
     "--minutes",

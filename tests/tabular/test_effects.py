@@ -221,7 +221,8 @@ def test_a_run_learns_what_persons_are_like_and_the_model_keeps_it(tmp_path):
     run = tabular.run(table, "y", QUICK)
     alone = tabular.run(table, "y", Settings(hidden=(16,), epochs=10))
     assert run.scores["network"].r2 > max(0.8, alone.scores["network"].r2 + 0.1)
-    assert run.scores["boosted trees"].rmse == pytest.approx(alone.scores["boosted trees"].rmse, rel=0.05)
+    for name in ("boosted trees", "least squares"):  # which are given the effects, too
+        assert run.scores[name].rmse < 0.9 * alone.scores[name].rmse
     assert sorted(one.column for one in run.insight.importances) == ["age", "name", "noise", "person"]
     assert run.insight.importances[-1].column == "noise"
     tabular.save(run, tmp_path)

@@ -303,7 +303,10 @@ def test_the_seconds_are_those_that_pass(monkeypatch):
 def test_bins_are_fewer_for_large_and_wide_tables():
     assert Members().bins_for(1000, 10) == 64
     assert Members().bins_for(80, 10) == 10
-    assert Members().bins_for(100_000, 10) == 20
+    assert Members().bins_for(40_000, 10) == 50
+    assert Members().bins_for(1_000_000, 10) == 32
+    assert Members(bins=8).bins_for(300_000, 10) == 0  # too few for sparse rows, and too many for others
+    assert Members().bins_for(150_000, 150) == 13
     assert Members().bins_for(1000, 200) == 10
     assert Members().bins_for(1000, 1000) == 0
     assert Members(bins=0).bins_for(1000, 10) == 0

@@ -24,11 +24,28 @@ def plane(rows):
     return table.assign(y=lambda one: one["a"] - 2 * one["b"])
 
 
-@pytest.mark.parametrize("rows", [149, 150, 100_000, 100_001])
-def test_several_networks_learn_tables_of_some_size(rows):
-    choice = presets.choose("default", Situation(rows))
-    assert (choice.members is not None) == (150 <= rows <= 100_000)
-    assert presets.choose("", Situation(rows)).settings == tabular.settings_for(rows)
+@pytest.mark.parametrize(
+    ("rows", "columns", "why"),
+    [
+        (149, 3, "fewer than 150 rows"),
+        (150, 3, "150 to 100,000 rows"),
+        (100_000, 1000, "150 to 100,000 rows"),
+        (100_001, 99, "more than 100,000 rows, but at most 10,000,000 values"),
+        (1_000_000, 10, "more than 100,000 rows, but at most 10,000,000 values"),
+        (100_001, 100, "more than 100,000 rows and 10,000,000 values"),
+    ],
+)
+def test_several_networks_learn_tables_of_some_size(rows, columns, why):
+    choice = presets.choose("default", Situation(rows, columns))
+    assert choice.why == why
+    assert (choice.members is not None) == ("fewer" not in why and "rows and" not in why)
+    assert presets.choose("", Situation(rows, columns)).settings == tabular.settings_for(rows)
+
+
+def test_a_situation_is_that_of_the_table():
+    table = pd.DataFrame(np.zeros((100_001, 100), np.float32), columns=[f"c{i}" for i in range(100)])
+    assert Situation.of(Source(table), "c0") == Situation(100_001, 100)
+    assert Situation.of(Source(table.assign(c0=np.nan)), "c0") == Situation(0, 100)
 
 
 @pytest.mark.parametrize("rows", [149, 150])

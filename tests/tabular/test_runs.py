@@ -17,7 +17,7 @@ from viva_tensor.tabular import baselines, blending, preparing, runs, saving
 from viva_tensor.tabular.data import DataError, split_rows
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.model import load
-from viva_tensor.tabular.targets import NumberScores
+from viva_tensor.tabular.scores import NumberScores
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=3, batch_size=16)

@@ -127,15 +127,16 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         with bars(shown):
             # its columns hold what their dtypes say, and hours were times of day
             source = Source(table, {name: Times() for name in timed if name not in categorical})
-            fitted = fit(source, task, choice(len(table)), weights=weights, progress=shown, started=self._tell)
+            way = choice(Situation(len(table), len(table.columns)))
+            fitted = fit(source, task, way, weights=weights, progress=shown, started=self._tell)
         self.model_ = fitted.model
         _warn_of(fitted.model.encoding.left_out, table)
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
 
     @property
-    def _choice(self) -> Callable[[int], Choice]:
-        """Return, for a number of rows, how they are learned; raise now if a parameter is out of its range."""
+    def _choice(self) -> Callable[[Situation], Choice]:
+        """Return, for a table of some size, how it is learned; raise now if a parameter is out of its range."""
         if not isinstance(self.verbose, bool | np.bool_ | int | np.integer) or self.verbose < 0:
             raise InvalidValue(f"verbose={self.verbose!r}, wanted True, False or a count from 0", operation="fit")
         if not (self.settings is None or isinstance(self.settings, Settings | Members)):
@@ -152,10 +153,10 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             got = f"preset={self.preset!r} beside settings"
             raise InvalidValue(got, operation="fit", hint="give one of them")
         if settings is not None:
-            return lambda rows: Choice(settings if state is None else replace(settings, **said))
+            return lambda _: Choice(settings if state is None else replace(settings, **said))
         if fraction is not None:
             said["validation_fraction"] = fraction
-        return lambda rows: _validated(choose(self.preset, Situation(rows), said), fraction)
+        return lambda situation: _validated(choose(self.preset, situation, said), fraction)
 
     def _categorical(self, frame: Frame) -> tuple[str, ...]:
         """Return the names of columns that are said to be categories, by name or index."""

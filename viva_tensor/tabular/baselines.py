@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
-from viva_tensor.tabular.boosting import tree_threads
+from viva_tensor.tabular.boosting import LOSSES, tree_threads
+from viva_tensor.tabular.quantiles import Quantile, percent
+from viva_tensor.tabular.scores import minimised
+from viva_tensor.train.settings import Loss
 
 # predictions [rows], or probabilities [rows, classes], for features [rows, features]
 Baseline = Callable[[Float32Array], Float64Array]
@@ -39,13 +42,45 @@ def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Basel
     return lambda x_new: _all_classes(fitted, x_new, classes)
 
 
-def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baseline:
-    """Return scikit-learn's boosted trees with its defaults, for numbers or classes, fitted on x and y [rows]."""
+def poisson_regression(x: Float32Array, y: Float64Array) -> Baseline:
+    """Return scikit-learn's Poisson regression with hardly any penalty, fitted on x [rows, features] and y [rows]."""
+    from sklearn.linear_model import PoissonRegressor
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a baseline need not converge
+        fitted = PoissonRegressor(alpha=1e-4, max_iter=300).fit(x, y)
+    return lambda x_new: np.asarray(fitted.predict(x_new), np.float64)
+
+
+def typical(y: Float64Array, loss: str | Loss) -> tuple[str, float]:
+    """Return the name and value of the one number that minimises a loss for all y [rows].
+
+    Examples
+    --------
+    >>> y = np.array([0.0, 1.0, 8.0])
+    >>> typical(y, "mse"), typical(y, "huber"), typical(y, Quantile(0.75))
+    (('training mean', 3.0), ('training median', 1.0), ('training quantile 75%', 4.5))
+    """
+    if isinstance(loss, Quantile):
+        return f"training quantile {percent(loss.quantile)}", float(np.quantile(y, loss.quantile))
+    if minimised(loss) == "mae":
+        return "training median", float(np.median(y))
+    return "training mean", float(y.mean())
+
+
+def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0, loss: str | Loss = "mse") -> Baseline:
+    """Return scikit-learn's boosted trees with its defaults, for numbers or classes, fitted on x and y [rows].
+
+    Those of numbers minimise the loss, if scikit-learn has it, else squared errors.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     with tree_threads(len(x)):
         if not classes:
-            regressor = HistGradientBoostingRegressor(random_state=0).fit(x, y)
+            quantile = loss.quantile if isinstance(loss, Quantile) else None
+            name = "squared_error" if quantile is None else "quantile"
+            name = LOSSES.get(loss, name)
+            regressor = HistGradientBoostingRegressor(loss=name, quantile=quantile, random_state=0).fit(x, y)
         else:
             counts = np.bincount(y.astype(int))
             several = counts[counts > 0].min() > 1  # of each class it sets rows aside

@@ -20,7 +20,7 @@ from viva_tensor.tabular.data import IndexArray, labels_of
 from viva_tensor.tabular.estimates import MOST_CLASSES, Estimate, added, centred, estimated, shares_of, shrunk, sums_of
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.labels import normal
-from viva_tensor.tabular.parts import copies_among
+from viva_tensor.tabular.parts import copies_among, parts_of_table
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.tabular.words import BoolArray
@@ -30,6 +30,7 @@ ROWS_OF_VALUE = 3  # in the mean
 ROWS_OF_CATEGORY = 2  # which has no other feature, unless it is among the most frequent
 LEAST_PARTS = 3  # of the rows
 ROUNDS = 8  # of effects of several columns beside each other
+PARTS = 5  # of the rows, each of which others than networks are given the effects that the others tell
 SLICES = 5  # of a part, the rows of which do not know each other: few, so that nearly as many are known as in the end
 
 
@@ -230,6 +231,18 @@ class CrossFitting:
                 for column, codes, means in zip(self._columns, own.of(inside).codes, effects, strict=True):
                     features.put(column, rows[inside], _with_none(means)[codes])
         return features
+
+
+def cross_fitted(features: Features) -> Features:
+    """Return features whose effects are made for each fifth of the training rows of the others, to learn from at once.
+
+    Examples
+    --------
+    See :func:`viva_tensor.tabular.run`, whose baselines learn from them.
+    """
+    if not any(isinstance(one, Effect) for one in features.prepared.encoding.columns):
+        return features
+    return CrossFitting(features, parts_of_table(features, PARTS, seed=0)).without()
 
 
 def _slices(firsts: IndexArray) -> IndexArray:

@@ -14,7 +14,8 @@ from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.columns import Categorical, Column, Date, Effect
 from viva_tensor.tabular.data import IndexArray, Table, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
-from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.tabular.scores import minimised, quantile_loss
+from viva_tensor.tabular.targets import Classes, Ranged, Target
 
 REPEATS = 5  # shuffles of a column
 MOST_COLUMNS = 60
@@ -25,7 +26,7 @@ CURVE_ROWS = 300
 
 
 class Importance(NamedTuple):
-    """By how much the error on test rows grows when a column is shuffled: root mean squared error, or log loss."""
+    """By how much the error on test rows grows when a column is shuffled: the one that :func:`error_name` names."""
 
     column: str
     mean: float
@@ -35,7 +36,7 @@ class Importance(NamedTuple):
 class Dependence(NamedTuple):
     """The mean prediction over test rows, with a column set to each of some values.
 
-    `predicted` is [values, outputs]: the number, or the probability of each class.
+    `predicted` is [values, outputs]: the number and its quantiles, or the probability of each class.
     """
 
     column: str
@@ -134,10 +135,26 @@ def _pieces(indices: Sequence[int], count: int) -> list[Sequence[int]]:
     return [indices[low:high] for low, high in pairwise(ends) if low < high]
 
 
+def error_name(target: Target) -> str:
+    """Return the name of the score by which importances are measured: that of the loss; of quantiles, of all of them.
+
+    Examples
+    --------
+    >>> error_name(Classes("cut", ("Fair", "Ideal")))
+    'log_loss'
+    """
+    return "quantile_loss" if isinstance(target, Ranged) else minimised(target.loss)
+
+
 def _error(outputs: Float32Array, actual: Float64Array, target: Target) -> float:
     if isinstance(target, Classes):
         return target.score(actual, target.probabilities(outputs)).log_loss
-    return target.score(actual, target.decode(outputs)["predicted"].to_numpy()).rmse
+    decoded = target.decode(outputs)
+    if isinstance(target, Ranged):
+        columns = target.quantile_columns.items()
+        return float(np.mean([quantile_loss(actual, decoded[name].to_numpy(), level) for name, level in columns]))
+    error: float = getattr(target.score(actual, decoded["predicted"].to_numpy()), error_name(target))
+    return error
 
 
 def _dependence(

@@ -29,12 +29,15 @@ from viva_tensor.tabular.side_by_side import Sharing, side_by_side
 from viva_tensor.train import Fit, Settings, record_layers
 
 LEAST_ROWS = 150  # of a table, below which parts of it tell too little
-MOST_ROWS = 100_000  # beyond which one learns as well in less time and memory
+MOST_ROWS = 100_000  # of wide tables
+MOST_VALUES = 10_000_000  # of longer ones: several networks take minutes beyond
 ROWS_OF_BIN = 8
 BATCHES = ((600, 32), (1500, 64), (8000, 128), (30_000, 256))  # up to so many rows, rows in one step
 FIRST_EPOCHS = 20  # of the first cycle, at most
 LARGEST_BATCH = 512
 LEAST_BINS = 4
+BINS_OF_MANY_ROWS = 32  # at least, whatever MOST_BINNED allows
+SPARSE_BINS = 12  # from which on rows are learned from by the entries of these, and take no more memory
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Members:
     >>> Members().settings(rows=1000).epochs
     19
     >>> Members().bins_for(rows=1000, columns=11), Members().bins_for(rows=80_000, columns=11)
-    (64, 25)
+    (64, 32)
     >>> Members().shares, Members(count=1, parts=10).told({"train": 900, "validation": 0}, 90)
     (5, {'train': 810, 'validation': 90})
     """
@@ -99,8 +102,10 @@ class Members:
 
     def bins_for(self, rows: int, columns: int) -> int:
         """Return the number of bins of each number of a table, so that its features stay few and take little memory."""
-        fitting = min(self.bins, rows // ROWS_OF_BIN, MOST_BINNED // max(rows, 1), MOST_FEATURES // max(columns, 1))
-        return fitting if fitting >= LEAST_BINS else 0
+        most = max(MOST_BINNED // max(rows, 1), BINS_OF_MANY_ROWS)
+        fitting = min(self.bins, rows // ROWS_OF_BIN, most, MOST_FEATURES // max(columns, 1))
+        least = LEAST_BINS if rows * fitting <= MOST_BINNED else SPARSE_BINS
+        return fitting if fitting >= least else 0
 
     def told(self, rows: Mapping[str, int], unseen: int) -> dict[str, int]:
         """Return the number of rows of each kind, given how many a network was trained without.
@@ -126,9 +131,9 @@ class Members:
         )
 
 
-def suits(rows: int) -> bool:
-    """Return whether several networks are the usual choice for a table of so many rows in memory."""
-    return LEAST_ROWS <= rows <= MOST_ROWS
+def suits(rows: int, columns: int) -> bool:
+    """Return whether several networks are the usual choice for a table of this size in memory."""
+    return rows >= LEAST_ROWS and (rows <= MOST_ROWS or rows * columns <= MOST_VALUES)
 
 
 class Joined(NamedTuple):

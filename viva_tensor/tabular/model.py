@@ -29,8 +29,9 @@ from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.origin import Origin
 from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.scores import Scores
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
-from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
+from viva_tensor.tabular.targets import Target
 from viva_tensor.tabular.trees import Trees, trees_of
 from viva_tensor.train import Fit, Layers, Network, Settings
 from viva_tensor.train.network import sizes_of
@@ -38,8 +39,6 @@ from viva_tensor.train.network import sizes_of
 MODEL = WEIGHTS, TREES, PREPROCESSING = "model.safetensors", "trees.safetensors", "preprocessing.json"
 FORMAT = 1  # of these files, to be raised when an older version would read them wrongly
 AGAIN, PAUSE = 4, 0.05  # how often files are read again that are not of one run, and the seconds before that
-
-Scores = NumberScores | ClassScores
 
 
 @dataclass(frozen=True)

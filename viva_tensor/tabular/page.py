@@ -15,10 +15,12 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import IndexArray, number_of
-from viva_tensor.tabular.insight import CURVE_ROWS, Dependence, Importance
+from viva_tensor.tabular.insight import CURVE_ROWS, MOST_CATEGORIES, Dependence, Importance, error_name
 from viva_tensor.tabular.metrics import Metric
 from viva_tensor.tabular.model import Run
-from viva_tensor.tabular.targets import Classes, Interval, Quantiles
+from viva_tensor.tabular.quantiles import Quantile, percent
+from viva_tensor.tabular.scores import HEADINGS, of_prediction
+from viva_tensor.tabular.targets import Classes, Interval, Quantiles, Ranged
 
 POINTS = 2000  # test rows in a picture
 MOST_LABELS = 30  # in the confusion matrix
@@ -148,7 +150,7 @@ def _pictures(run: Run) -> Iterable[Picture]:
     else:
         yield from _of_numbers(run)
     if run.insight is not None:
-        yield _importances(run.insight.importances, isinstance(run.target, Classes), len(run.encoding.places))
+        yield _importances(run.insight.importances, error_name(run.target), len(run.encoding.places))
         for one in run.insight.dependences:
             if one.values:
                 yield _dependence(one, run)
@@ -203,7 +205,11 @@ def _of_numbers(run: Run) -> Iterable[Picture]:
     )
     errors = {"x": predicted.tolist(), "y": (predicted - actual).tolist(), "mode": "markers", "marker": _marker()}
     layout = {"xaxis": _axis(f"predicted {name}"), "yaxis": _axis("predicted - actual")}
-    yield Picture("Residuals", "A pattern here is something that the network has not learned.", [errors], layout)
+    loss = of_prediction(run.target.loss)
+    caption = "A pattern here is something that the network has not learned."
+    if isinstance(loss, Quantile) and loss.quantile != 0.5:
+        caption = f"Predictions are the quantile {percent(loss.quantile)}, so that most lie on one side of the values."
+    yield Picture("Residuals", caption, [errors], layout)
     if isinstance(run.target, Interval | Quantiles):
         yield _band(run, run.target)
 
@@ -265,6 +271,8 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
     caption = f"The share of test rows in a class, by its predicted probability.{few}"
+    if run.weighted:
+        caption += " With class weights, probabilities are those of a table with that many rows of each class."
     yield Picture("Calibration", caption, data, layout)
 
 
@@ -309,18 +317,19 @@ def _calibration(chances: Float64Array, right: np.ndarray[Any, Any], name: str) 
     return {"x": means[0], "y": means[1], "mode": "lines+markers", "name": name}
 
 
-def _importances(importances: Sequence[Importance], classes: bool, columns: int) -> Picture:
+def _importances(importances: Sequence[Importance], error: str, columns: int) -> Picture:
     shown = importances[:20][::-1]
     bars = {
         "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": list(range(len(shown))),
         "error_x": {"type": "data", "array": [one.spread for one in shown], "color": GREY}, "marker": {"color": INK},
     }  # fmt: skip
     names = _named([one.column for one in shown])
-    error = "log loss" if classes else "root mean squared error"
-    layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", automargin=True, **names)}
+    layout = {"xaxis": _axis(f"growth of the {HEADINGS[error]}"), "yaxis": _axis("", automargin=True, **names)}
     caption = "How much the error on up to 1,000 test rows grows when a column is shuffled, and how much that varies."
     if len(importances) < columns:
         caption += f" Of {columns:,} columns, only those are shown that were found by first shuffling groups."
+    elif len(shown) < len(importances):
+        caption += f" The {len(shown)} most important of {columns} columns are shown."
     return Picture("Importance of columns", caption, [bars], layout)
 
 
@@ -330,9 +339,15 @@ def _dependence(one: Dependence, run: Run) -> Picture:
     if isinstance(target, Classes):
         title, colors = "mean probability", _colored(run, target)
         names, few = {i: target.labels[i] for i in colors}, _few(target, colors)
+    elif isinstance(target, Ranged):
+        ends = list(target.quantile_columns)
+        names |= {1: ends[0], len(ends): ends[-1]}
+        colors |= {1: _color(GREY), len(ends): _color(GREY)}
     caption = f"The {title} over up to {CURVE_ROWS} test rows, if this column had the same value in all of them.{few}"
     categories = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
     mode = "markers" if one.column in categories else "lines+markers"
+    if mode == "markers" and len(one.values) == MOST_CATEGORIES:
+        caption += f" The {MOST_CATEGORIES} most frequent values are shown."
     values = list(range(len(one.values))) if mode == "markers" else one.values
     data = [
         {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": _text(name), "mode": mode} | colors[i]

@@ -14,7 +14,7 @@ import pandas as pd
 from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import Preset, settings_for
-from viva_tensor.tabular.members import LEAST_ROWS, MOST_ROWS, Members, suits
+from viva_tensor.tabular.members import LEAST_ROWS, MOST_ROWS, MOST_VALUES, Members, suits
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.train import Settings
@@ -34,6 +34,8 @@ class Situation:
     ----------
     rows : int
         That can be learned from.
+    columns : int
+        Of the table.
     streamed : bool
         Whether the table is read in blocks.
     ranks : int
@@ -43,6 +45,7 @@ class Situation:
     """
 
     rows: int
+    columns: int = 1
     streamed: bool = False
     ranks: int = 1
     checkpoint: bool = False
@@ -55,7 +58,7 @@ class Situation:
         Of a table in memory only rows that have a target, and no weight of 0, count.
         """
         if isinstance(source, Stream):
-            return cls(source.rows, True, **others)
+            return cls(source.rows, streamed=True, **others)
         table = source.table
         rows = len(table)
         if isinstance(table, pd.DataFrame) and target in table.columns:
@@ -63,7 +66,7 @@ class Situation:
             if weights is not None and len(present):
                 present = present[shares_of("fit", weights, rows, present)[present] > 0]
             rows = len(present)
-        return cls(rows, **others)
+        return cls(rows, len(table.columns), **others)
 
     @property
     def obstacle(self) -> str:
@@ -78,10 +81,14 @@ class Situation:
 
     @property
     def size(self) -> str:
-        """How the number of rows compares with those that several networks suit."""
+        """How the size of the table compares with those that several networks suit."""
         if self.rows < LEAST_ROWS:
             return f"fewer than {LEAST_ROWS:,} rows"
-        return f"{LEAST_ROWS:,} to {MOST_ROWS:,} rows" if suits(self.rows) else f"more than {MOST_ROWS:,} rows"
+        if self.rows <= MOST_ROWS:
+            return f"{LEAST_ROWS:,} to {MOST_ROWS:,} rows"
+        if suits(self.rows, self.columns):
+            return f"more than {MOST_ROWS:,} rows, but at most {MOST_VALUES:,} values"
+        return f"more than {MOST_ROWS:,} rows and {MOST_VALUES:,} values"
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,11 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
 def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = None) -> Choice:
     """Return what a preset makes of a table; of what the user `said` of one network, :class:`Members` take the seed.
 
-    "default" is the mean of five networks, ``Members()``, for tables of 150 to 100,000 rows in memory that one
-    process learns from the beginning without a checkpoint; "fast" is one of such networks, trained for at most two
-    cycles without a tenth of the rows; "best" is a blend of several kinds of networks and boosted trees, :class:`Best`,
-    of which the user may have `said` how many minutes they may take. On other tables, and without a preset, it is one
-    network with the settings that suit the number of rows, :func:`settings_for`.
+    "default" is the mean of five networks, ``Members()``, for tables in memory of 150 to 100,000 rows, or of more with
+    up to ten million values, that one process learns from the beginning without a checkpoint; "fast" is one of such
+    networks, trained for at most two cycles without a tenth of the rows; "best" is a blend of several kinds of networks
+    and boosted trees, :class:`Best`, of which the user may have `said` how many minutes they may take. On other tables,
+    and without a preset, it is one network with the settings that suit the number of rows, :func:`settings_for`.
 
     Raises
     ------
@@ -166,11 +173,15 @@ def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = N
     >>> one = choose("default", Situation(rows=120))
     >>> one.members, one.settings.batch_size, one.why
     (None, 16, 'fewer than 150 rows')
+    >>> choose("default", Situation(rows=200_000, columns=50)).members.count
+    5
+    >>> choose("default", Situation(rows=200_000, columns=51)).why
+    'more than 100,000 rows and 10,000,000 values'
     """
     if preset == ONE:
         return Choice(settings_for(situation.rows, _of_one(said)))
     name = named(preset)
-    if not situation.obstacle and suits(situation.rows):
+    if not situation.obstacle and suits(situation.rows, situation.columns):
         own = {"seed", "minutes"} if name == BEST else {"seed"}
         changes = {one: value for one, value in (said or {}).items() if one in own and value is not None}
         return Choice(replace(KINDS[name], **changes), name, situation.size)

@@ -17,10 +17,10 @@ from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import BEST
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
+from viva_tensor.tabular.scores import HEADINGS, minimised, of_prediction
 from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 from viva_tensor.train.settings import Loss
 
-HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
 NAMES = {loss: name for name, loss in OF_NUMBERS.items()} | {"cross_entropy": LOG_LOSS}  # of losses
 MOST_LINES = 40  # about columns, on a terminal
 OF_CYCLES = ("epochs", "patience", "validation_fraction")  # which of several cycles are those of the last one
@@ -256,21 +256,17 @@ def verdict(run: Run) -> list[str]:
     lines = []
     if run.fit.best_epoch == 0:
         lines.append(
-            "A linear model does as well: the network began as one, got no better on the validation rows, and the "
-            "linear model was kept."
+            "The linear model that the network began as was kept: training made it no better for rows that it was not "
+            "trained on."
         )
-    loss = run.target.loss
-    if isinstance(run.target, Quantiles):
-        return lines
-    if isinstance(run.target, Interval):
-        loss = getattr(loss, "first", loss)
-    if isinstance(loss, Quantile):
+    loss = of_prediction(run.target.loss)
+    if isinstance(loss, Quantile) and not isinstance(run.target, Quantiles):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
-        return [*lines, f"{below:.1%} of the test rows lie below the predictions (target: {percent(loss.quantile)})."]
+        lines.append(f"{below:.1%} of the test rows lie below the predictions (target: {percent(loss.quantile)}).")
     if run.weighted:
         why = "it was trained with class weights, which these scores and the baselines ignore"
         return [*lines, f"The network is not compared with the baselines: {why}."]
-    name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
+    name = minimised(loss)
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):
         better = "try more --epochs, or another --lr or --hidden"

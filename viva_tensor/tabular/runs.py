@@ -19,22 +19,27 @@ from viva_tensor.tabular.baselines import (
     boosted_trees,
     least_squares,
     logistic_regression,
+    poisson_regression,
+    typical,
 )
 from viva_tensor.tabular.blending import imports_scikit_learn, interrupts_as_such
 from viva_tensor.tabular.boosting import MOST_CLASSES
 from viva_tensor.tabular.data import AnyTable, DataError
+from viva_tensor.tabular.effects import cross_fitted
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
 from viva_tensor.tabular.insight import Insight, examine
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.metrics import Metric
-from viva_tensor.tabular.model import Model, Run, Scores, name_rows
+from viva_tensor.tabular.model import Model, Run, name_rows
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, task_of
 from viva_tensor.tabular.presets import Choice
+from viva_tensor.tabular.quantiles import Quantile
 from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.scores import Scores, of_prediction
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Number, Ranged
+from viva_tensor.tabular.targets import Count, Number, Ranged
 from viva_tensor.train import DivergenceError, Settings
 
 if TYPE_CHECKING:
@@ -84,10 +89,10 @@ def run(
         For one network, or for several, instead of those that a preset chooses. Their loss is replaced by that of the
         task.
     preset : {"default", "fast", "best"}, optional
-        "default" is ``Members()`` for tables of 150 to 100,000 rows in memory, else the settings of one network that
-        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network,
-        "best" a blend of several kinds with boosted trees, for 10 minutes or as ``Best(minutes=...)`` says; see
-        :func:`viva_tensor.tabular.presets.choose`.
+        "default" is ``Members()`` for tables in memory of 150 to 100,000 rows, or of more with up to ten million
+        values, else the settings of one network that suit the number of rows; with a checkpoint, several ranks or
+        ``start`` always one. "fast" is one network, "best" a blend of several kinds with boosted trees, for 10 minutes
+        or as ``Best(minutes=...)`` says; see :func:`viva_tensor.tabular.presets.choose`.
     loss, quantile, metric, interval, class_weight : optional
         As in the task: what is minimised, and what decides which epoch is best; see :class:`Task`.
     started : callable, optional
@@ -218,24 +223,29 @@ def _told(metric: Metric, scores: Scores, output: Float32Array, encoded: Float32
 
 @interrupts_as_such()
 def _baseline_scores(features: Features) -> dict[str, Scores]:
-    """Return the scores for test rows of baselines fitted on training rows."""
+    """Return the scores for test rows of baselines fitted on training rows, with all that networks have but bins."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
     some, actual = split.train[:FITTED], values[split.test]
-    plain = features.prepared.encoding.plain
-    x, y = features.x[some][:, plain], values[some]
+    unbinned = features.prepared.encoding.unbinned
+    x, y = cross_fitted(features).x[some][:, unbinned], values[some]
 
     def predicted(model: Baseline) -> Float64Array:
-        return in_blocks(lambda rows: model(rows[:, plain]), features.x, split.test)
+        return in_blocks(lambda rows: model(rows[:, unbinned]), features.x, split.test)
 
-    if isinstance(target, Number):
-        numbers = {}
-        if imports_scikit_learn("baselines"):
-            numbers["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y)))
-        numbers["least squares"] = target.score(actual, predicted(least_squares(x, y)))
-        numbers["training mean"] = target.score(actual, np.full_like(actual, target.mean))
-        return {**numbers}
-    shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     scores: dict[str, Scores] = {}
+    if isinstance(target, Number):
+        loss = of_prediction(target.loss)
+        learned, count = imports_scikit_learn("baselines"), isinstance(target, Count)
+        if learned and not (count and not y.any()):
+            scores["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y, loss=loss)))
+        if count and learned:
+            scores["Poisson regression"] = target.score(actual, predicted(poisson_regression(x, y)))
+        elif not isinstance(loss, Quantile):
+            scores["least squares"] = target.score(actual, predicted(least_squares(x, y)))
+        name, value = typical(values[split.train], loss)
+        scores[name] = target.score(actual, np.full_like(actual, value))
+        return scores
+    shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     if target.outputs <= MOST_CLASSES and imports_scikit_learn("baselines"):
         scores["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y, target.outputs)))
         scores["logistic regression"] = target.score(actual, predicted(logistic_regression(x, y, target.outputs)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +14,11 @@ from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
+from viva_tensor.tabular.scores import ClassScores, Scores, number_scores
 from viva_tensor.train.settings import Loss
 
 LARGEST = 600.0  # logarithm of a prediction
 CLIP = 1e6  # standard deviations; training rows are within √rows
-
-
-class NumberScores(NamedTuple):
-    """Errors of predictions in units of the target; `r2` is NaN where the target does not vary."""
-
-    rmse: float
-    mae: float
-    r2: float
-
-
-class ClassScores(NamedTuple):
-    """The share of rows whose most probable class is right, and the mean of -log(probability of the right class)."""
-
-    accuracy: float
-    log_loss: float
 
 
 @dataclass(frozen=True)
@@ -74,19 +60,15 @@ class Number:
         """Return the values [rows] of targets of training [rows, 1]."""
         return encoded[:, 0].astype(np.float64) * self.std + self.mean
 
-    def score(self, values: Float64Array, predicted: Float64Array) -> NumberScores:
-        """Return the errors of predictions [rows].
+    def score(self, values: Float64Array, predicted: Float64Array) -> Scores:
+        """Return the errors of predictions [rows], and the loss that they were to minimise.
 
         Examples
         --------
         >>> Number("price", 0.0, 1.0).score(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
         NumberScores(rmse=1.0, mae=1.0, r2=0.0)
         """
-        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond 10¹⁵⁴, whose squares are infinite
-            error = predicted - values
-            spread = float(np.sum((values - values.mean()) ** 2))
-            r2 = 1 - float(np.sum(error**2)) / spread if spread else math.nan
-            return NumberScores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), r2)
+        return number_scores(values, predicted, self.loss)
 
 
 @dataclass(frozen=True)
@@ -146,6 +128,11 @@ class Ranged(Number):
         """Return the targets of training [rows, outputs], the same for each output."""
         return np.repeat(super().encode(values), self.outputs, axis=1)
 
+    @property
+    def quantile_columns(self) -> dict[str, float]:
+        """The columns of predictions that hold quantiles, rising, and which these are."""
+        raise NotImplementedError
+
     def measures(self, values: Float64Array, decoded: pd.DataFrame) -> dict[str, float]:
         """Return how often values [rows] lie where predictions of them say."""
         raise NotImplementedError
@@ -174,6 +161,10 @@ class Interval(Ranged):
     def point(self) -> Number:
         """The target of the prediction alone."""
         return Number(self.name, self.mean, self.std, getattr(self.loss, "first", self.loss))
+
+    @property
+    def quantile_columns(self) -> dict[str, float]:
+        return {"lower": self.levels[0], "upper": self.levels[-1]}
 
     @property
     def coverage(self) -> float:
@@ -254,9 +245,13 @@ class Quantiles(Ranged):
     level: float = 0.5
 
     @property
+    def quantile_columns(self) -> dict[str, float]:
+        return {percent(level): level for level in sorted((self.level, *self.levels))}
+
+    @property
     def names(self) -> list[str]:
         """The columns of predictions that hold quantiles, rising."""
-        return [percent(level) for level in sorted((self.level, *self.levels))]
+        return list(self.quantile_columns)
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
         """Return the prediction and all quantiles for the network's outputs [rows, outputs]."""
