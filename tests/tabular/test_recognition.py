@@ -538,3 +538,22 @@ def test_words_of_other_languages_for_missing_values(word):
     assert values[:3] == [1, 2, 3]
     assert pd.isna(values[-1])
     assert found(["red", "green", word])[0].notation is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("7e1234567", "7E1234568"),  # hexadecimal digits, as of commits
+        ("5e12345678901234567890", "5e12345678901234567891"),
+        ("1234567890123456789012345678901", "1234567890123456789012345678902"),
+        ("0000-01-31 10:30Z", "0001-01-31 10:30Z"),
+    ],
+)
+def test_words_like_numbers_and_dates_beyond_what_these_can_be_are_labels_of_their_own(one, other):
+    index = index_among([one, other])
+    assert (index(one), index(other), normal(one) == normal(other)) == (0, 1, False)
+
+
+@pytest.mark.parametrize("clock", ["", " 00:00:00", " 10:30", "T10:30:00", " 10:30+02:00"])
+def test_dates_with_slashes_have_the_labels_of_those_with_hyphens(clock):
+    assert normal(f"2024/01/31{clock}") == normal(f"2024-01-31{clock}")

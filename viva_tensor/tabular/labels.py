@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from zlib import crc32
 
 import numpy as np
@@ -19,6 +19,7 @@ WIDENED = 16  # characters or more that a number of float32 mostly has where it 
 LONGEST = 40  # characters of a number or a clock
 MOMENT = re.compile(r"([\d/-]+)[ Tt](\d{2}:\d{2})(:\d{2})?(\.\d+)?(?: ?([Zz]|[+-]\d{2}:?\d{2}))?")
 CLOCK = re.compile(r"(?:(-?\d+) days? \+?)?(-?)(\d+):(\d{2})(?::(\d{2}))?(?:\.(\d+))?")
+EXACT = Context(prec=2 * LONGEST, Emax=MAX_EMAX, Emin=MIN_EMIN)
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -52,6 +53,8 @@ def normal(label: str) -> str:
     ('2024-01-31 10:30:00', '2024-01-31', '2024-01-31 08:30:00+00:00')
     """
     word = label.strip()
+    if "/" in word and is_date(word.upper()):
+        word = word.replace("/", "-")
     if (moment := MOMENT.fullmatch(word)) is not None and is_date(word.upper()):  # effects have it in small letters
         return _moment(*moment.groups(default=""))
     short = len(word) <= LONGEST
@@ -59,7 +62,10 @@ def normal(label: str) -> str:
         return _clock(*clock.groups(default=""))
     if not (short and is_plain(word)):
         return word.casefold()
-    number = Decimal(_of_float32(word)).normalize()
+    try:
+        number = Decimal(_of_float32(word)).normalize(EXACT)
+    except ArithmeticError:  # 7e1234567890123456789 is no number that anybody meant
+        return word.casefold()
     return "0" if not number else f"{number:f}" if abs(number.adjusted()) < LONGEST else str(number)
 
 
@@ -88,8 +94,8 @@ def _moment(date: str, clock: str, seconds: str, fraction: str, offset: str) -> 
         return f"{date} {clock}{seconds or ':00'}{fraction}".removesuffix(MIDNIGHT)
     zone = offset.upper().replace("Z", "+00:00")
     try:
-        moment = datetime.fromisoformat(f"{date.replace('/', '-')} {clock}{seconds}{zone}").astimezone(UTC)
-    except OverflowError:  # before the year 1 or after 9999 in UTC
+        moment = datetime.fromisoformat(f"{date} {clock}{seconds}{zone}").astimezone(UTC)
+    except (OverflowError, ValueError):  # before the year 1 or after 9999 in UTC, or in the year 0
         return f"{date} {clock}{seconds or ':00'}{fraction}{zone}"
     return f"{moment:%Y-%m-%d %H:%M:%S}{fraction}+00:00"
 
