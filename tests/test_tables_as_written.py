@@ -166,7 +166,7 @@ def test_rare_classes_are_learned_from_and_named(folder, plane):
 def test_a_target_of_zero_and_one_is_said_to_be_a_number(folder, plane):
     folder.write("t.csv", plane.assign(y=(plane["y"] > 0).astype(int)))
     folder.train("t.csv", "y")
-    assert "y: predicted as a number, though it has only 2 values; --task classification" in folder.said
+    assert "y: predicted as a number, though the training rows have only 2 values of it; --task" in folder.said
     assert folder.train("t.csv", "y", "--task", "classification")["accuracy"] > 0.95
 
 
@@ -415,7 +415,7 @@ def test_rare_categories_are_counted(folder):
     kind = [f"k{i}" for i in rng.integers(0, 200, 2000)]
     folder.write("t.csv", pd.DataFrame({"kind": kind, "y": [int(one[1:]) for one in kind]}))
     folder.train("t.csv", "y")
-    assert "kind: 200 categories, of which the 64 most frequent are kept apart; " in folder.said
+    assert "kind: 200 categories in the training rows, of which the 64 most frequent are kept apart; " in folder.said
 
 
 def test_years_in_order_are_no_row_numbers(folder):

@@ -13,6 +13,7 @@ from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.parts import copies_among, parts_of
 from viva_tensor.tabular.preparing import Task, prepare
 from viva_tensor.tabular.presets import KINDS
+from viva_tensor.train import Settings
 
 
 def test_parts_share_out_the_rows_and_each_class(rng):
@@ -93,3 +94,14 @@ def test_repeated_rows_make_no_network_sure_of_noise(preset):
     ).model.predict(new)
     losses = -np.log(np.where(new["y"] == "yes", found["y=yes"], found["y=no"]))
     assert losses.mean() < 0.6  # of the shares of the classes 0.69
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_test_rows_that_are_copies_of_others_are_told(times):
+    run = tabular.run(copied(300, times), "y", Settings(hidden=(4,), epochs=1))
+    told = [note for note in run.notes if "copies" in note]
+    key = run.test["row"] // times
+    others = np.setdiff1d(np.arange(300 * times), run.test["row"]) // times
+    known = int(key.isin(others).sum())
+    wanted = f"{known} of {len(key)} test rows are copies of rows that are trained on; errors on new rows may be larger"
+    assert told == ([wanted] if times > 1 else [])

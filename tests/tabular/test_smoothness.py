@@ -20,7 +20,7 @@ from viva_tensor.tabular.smoothness import suited
 from viva_tensor.train import DivergenceError, parameters
 
 LEARNING = Members(count=3, hidden=(64, 64), steps=150)
-FEW = "a, b, c, d: learned better with 12 bins and the activation silu"
+FEW = "'a', 'b', 'c', 'd': learned better with 12 bins and the activation silu"
 
 
 def smooth(rows=900, seed=0):

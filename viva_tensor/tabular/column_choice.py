@@ -174,8 +174,8 @@ def _rest(fitted: Categorical | str, column: pd.Series[Any]) -> str:
     if not others.any():
         return ""
     kinds = len(set(labels))
-    told = f"{kinds:,} categories, of which the {MAX_CATEGORIES} most frequent are kept apart"
-    return f"{fitted.name}: {told}; {others.sum():,} rows have others"
+    told = f"{kinds:,} categories in the training rows, of which the {MAX_CATEGORIES} most frequent are kept apart"
+    return f"{fitted.name}: {told}; {others.sum():,} of these rows have others"
 
 
 def _bounds(values: Float64Array) -> tuple[float, float]:

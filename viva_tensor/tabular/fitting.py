@@ -25,6 +25,7 @@ from viva_tensor.tabular.members import Joined, Members, fit_members
 from viva_tensor.tabular.metrics import metric_of
 from viva_tensor.tabular.model import Model
 from viva_tensor.tabular.packed import in_blocks
+from viva_tensor.tabular.parts import copies_in_test
 from viva_tensor.tabular.preparing import Prepared, Task, prepare, source_of, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
@@ -182,6 +183,7 @@ def learned(
     if members is not None:
         prepared, own, begun = suited(with_effects(prepared, members.shares), members, own)
     with encoded(prepared, stream, ranks, shared_folder) as features:
+        features = features if stream is not None or ranks.size > 1 else _with_copies_told(features)
         if started is not None and ranks.first:
             started(features.prepared)
         trees, told = None, choice.told(own, bins)
@@ -204,6 +206,12 @@ def learned(
         rows = features.prepared.rows if members is None else members.told(features.prepared.rows, len(joined.rows))
         prepared = features.prepared._replace(rows=rows, target=target)
         yield Learned(result, told, features._replace(prepared=prepared), trees)
+
+
+def _with_copies_told(features: Features) -> Features:
+    """Return features with a note of test rows that are copies of others, if some are."""
+    told, prepared = copies_in_test(features), features.prepared
+    return features._replace(prepared=prepared._replace(notes=(*prepared.notes, told))) if told else features
 
 
 def _require_one_table(source: Source | Stream, task: Task, ranks: Ranks) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.kernels.arrays import Float32Array
-from viva_tensor.tabular.data import DataError, IndexArray
+from viva_tensor.tabular.data import DataError, IndexArray, number_of
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.targets import Classes
@@ -36,6 +36,15 @@ def parts_of_table(features: Features, count: int, seed: int) -> list[IndexArray
         raise DataError(f"{len(rows)} rows cannot be in {count} parts; give Settings for one network, or fewer parts")
     classes = features.y if isinstance(features.prepared.target, Classes) else None
     return parts_of(rows, count, seed, classes, copies_among(rows, features))
+
+
+def copies_in_test(features: Features) -> str:
+    """Return how many test rows are copies of rows to learn from, if some are."""
+    given, test = features.prepared.split.given, features.prepared.split.test
+    firsts = copies_among(np.concatenate([given, test]), features) if len(test) else None
+    known = 0 if firsts is None else int(np.isin(firsts[len(given) :], firsts[: len(given)]).sum())
+    told = f"{known:,} of {number_of(len(test), 'test row')} are copies of rows that are trained on"
+    return f"{told}; errors on new rows may be larger" if known else ""
 
 
 def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:

@@ -59,7 +59,7 @@ def suited(prepared: Prepared, members: Members, settings: Settings) -> Suited:
         if not smooth.is_better(usual):
             return Suited(prepared, settings, usual.member)
     changed = [new.name for old, new in zip(prepared.encoding.columns, few.encoding.columns, strict=True) if new != old]
-    note = f"{', '.join(changed)}: learned better with {FEW} bins and the activation {SMOOTH}"
+    note = f"{', '.join(map(repr, changed))}: learned better with {FEW} bins and the activation {SMOOTH}"
     return Suited(few._replace(notes=(*prepared.notes, note)), smooth.settings, smooth.member)
 
 

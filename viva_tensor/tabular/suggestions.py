@@ -34,8 +34,8 @@ def suggestions(
     ]
     if not isinstance(target, Classes) and (count := _few_integers(values[rows])):
         notes.append(
-            f"{target.name}: predicted as a number, though it has only {count} values; --task classification predicts "
-            "them as classes"
+            f"{target.name}: predicted as a number, though the training rows have only {count} values of it; "
+            "--task classification predicts them as classes"
         )
     wanted = (
         values[rows][:, None] == np.arange(target.outputs) if isinstance(target, Classes) else values[rows][:, None]
