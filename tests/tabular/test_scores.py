@@ -77,13 +77,24 @@ def test_baselines_minimise_what_the_network_does(skewed, target, aim, score, ba
 
 
 @pytest.mark.parametrize(
-    "aim", [{"interval": 0.8}, {"loss": "quantile", "quantile": (0.1, 0.9)}, {"loss": "quantile", "quantile": 0.9}]
+    "aim",
+    [
+        {"interval": 0.8},
+        {"interval": 0.8, "loss": "quantile"},
+        {"loss": "quantile", "quantile": (0.1, 0.9)},
+        {"loss": "quantile", "quantile": 0.9},
+    ],
 )
 def test_a_column_that_sets_the_spread_is_important_for_quantiles(skewed, aim):
     table = skewed.assign(y=np.random.default_rng(2).normal(size=600) * skewed["spread"])[["spread", "noise", "y"]]
     run = tabular.run(table, "y", Settings(hidden=(32,), epochs=60, batch_size=16), **aim)
     importances = {one.column: one.mean for one in run.insight.importances}
     assert importances["spread"] > 3 * abs(importances["noise"])
+    assert report.record(run)["settings"]["loss"] == report.loss_in_words(run.settings.loss)
+    if aim.get("loss") == "quantile":
+        told = "below 90%" if aim.get("quantile") == 0.9 else "below 50%"
+        assert (told in run.metric) == (aim.get("quantile") != (0.1, 0.9))
+    assert report.verdict(run) is not None
     bars, dependence = list(page._pictures(run))[-3:-1]
     assert bars.layout["xaxis"]["title"]["text"] == "growth of the quantile loss"
     lines = ["y", "lower", "upper"] if "interval" in aim else ["y"]

@@ -151,6 +151,8 @@ def settings(run: Run) -> dict[str, Any]:
     if run.preset.parts:
         record = {name: value for name, value in record.items() if name not in OF_CYCLES}
     optimizer = {"name": type(record["optimizer"]).__name__, **dataclasses.asdict(record.pop("optimizer"))}
+    if not isinstance(run.settings.loss, str):
+        record["loss"] = loss_in_words(run.settings.loss)
     return record | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
 
@@ -261,8 +263,10 @@ def verdict(run: Run) -> list[str]:
         )
     loss = of_prediction(run.target.loss)
     if isinstance(loss, Quantile) and not isinstance(run.target, Quantiles):
-        below = float((run.test["actual"] < run.test["predicted"]).mean())
-        lines.append(f"{below:.1%} of the test rows lie below the predictions (target: {percent(loss.quantile)}).")
+        wanted = percent(loss.quantile)
+        lines.append(
+            f"{run.metric[f'below {wanted}']:.1%} of the test rows lie below the predictions (target: {wanted})."
+        )
     if run.weighted:
         why = "it was trained with class weights, which these scores and the baselines ignore"
         return [*lines, f"The network is not compared with the baselines: {why}."]

@@ -35,7 +35,7 @@ from viva_tensor.tabular.model import Model, Run, name_rows
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, task_of
 from viva_tensor.tabular.presets import Choice
-from viva_tensor.tabular.quantiles import Quantile
+from viva_tensor.tabular.quantiles import Quantile, percent
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.scores import Scores, of_prediction
 from viva_tensor.tabular.streaming import Stream
@@ -158,6 +158,10 @@ def run(
     predicted = target.decode(output)
     if isinstance(target, Ranged):
         told |= target.measures(prepared.values[test], predicted)
+    aimed = of_prediction(target.loss)
+    if isinstance(aimed, Quantile):
+        below = float((prepared.values[test] < predicted["predicted"]).mean())
+        told[f"below {percent(aimed.quantile)}"] = below
     predicted.insert(0, "actual", target.actual(prepared.values[test]))
     named = name_rows(predicted, test, prepared.table, task.roles.id)
     return Run(
