@@ -71,10 +71,17 @@ def test_the_command_prints_tables_and_draws(tmp_path, monkeypatch):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+def test_a_picture_of_another_format_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "compare", lambda *_: {"numpy": RATES})
-    arguments = ["bench", "--threads", "1", "--seconds", "0.001", "--plot", str(tmp_path / "no" / "roof.png")]
+    arguments = ["bench", "--threads", "1", "--seconds", "0.001", "--plot", str(tmp_path / "roof.none")]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: cannot draw to")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "fma_peak", lambda *_, **__: pytest.fail("measured"))
+    result = CliRunner().invoke(cli, ["bench", "--plot", str(tmp_path / "no" / "roof.png")])
+    assert result.exit_code == 2
+    assert f"there is no folder {tmp_path / 'no'}" in result.stderr

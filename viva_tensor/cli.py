@@ -25,6 +25,7 @@ from viva_tensor.endings import Group, Interrupted, Unsaved, alone_in, failures,
 from viva_tensor.options import (
     COUNT,
     PATH,
+    PICTURE,
     POSITIVE,
     SHARE,
     TABLE,
@@ -411,8 +412,8 @@ def predict(
 @cli.command(context_settings={"show_default": True})
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: 1, then all]")
 @click.option("--seconds", type=POSITIVE, default=0.2, help="Time for each figure.")
-@click.option("--plot", type=PATH, metavar="FILE.png", help="Draw the roofline of the last table.")
-def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
+@click.option("--plot", type=PICTURE, metavar="FILE.png", help="Draw the roofline of the last table.")
+def bench(threads: int | None, seconds: float, plot: str | None) -> None:
     """Measure this machine and the kernels on it, beside NumPy (and PyTorch or JAX where installed).
 
     Shows the peak rate of fused multiply-adds, the rate of matrix products and their share of that peak, and the rate

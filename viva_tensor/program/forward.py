@@ -138,7 +138,7 @@ class Forward:
 
     def __str__(self) -> str:
         known = next(iter(self._recent[-1:]), None) or self._planned((self._recorded, get_num_threads()))
-        return report.listing(known.plan, self._source.dtype)
+        return report.listing(known.plan)
 
 
 def compile_forward(tape: Tape, *, output: Variable | Sequence[Variable], inputs: Sequence[Variable]) -> Forward:

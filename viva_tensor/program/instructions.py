@@ -210,12 +210,10 @@ class Elementwise(Instruction):
         return self.aligned
 
     @property
-    def better_in_panels(self) -> tuple[Symbol, ...]:
-        return self.symbols if self.aligned else ()
-
-    @property
     def alike(self) -> tuple[Symbol, ...]:
         return self.symbols if self.aligned else ()
+
+    better_in_panels = alike
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

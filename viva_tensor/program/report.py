@@ -21,13 +21,13 @@ PEAK_SECONDS = 0.02  # to measure the peak for one number of threads
 SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: with fewer, calls take most of the time
 
 
-def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
+def listing(plan: Plan) -> str:
     """Return a line for each instruction, and one of sums; balance is the mean load of threads ÷ the largest."""
     lines = []
     for one in plan.planned:
         if one.barrier:
             lines.append("-- barrier --")
-        lines.append(_line(one, dtype))
+        lines.append(_line(one, plan.dtype))
     barriers = plan.executor.barriers()
     balance = f", balance {100 * speedup(plan.planned, plan.threads) / plan.threads:.0f}%" if plan.threads > 1 else ""
     lines.append(
@@ -56,15 +56,14 @@ def _label(instruction: Instruction) -> str:
     return " + ".join((instruction.label, *instruction.fused))
 
 
-def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
+def profile(plan: Plan, seconds: Sequence[float]) -> str:
     """Return a table of times, rates and shares of the roofline, which is measured now.
 
     The roof of an instruction is the fused multiply-add peak, or the bandwidth of the memory that holds as many bytes,
     whichever gives the longer time.
     """
-    peaks = {
-        threads: 1e9 * fma_peak(threads, dtype.name, PEAK_SECONDS) for threads in {one.threads for one in plan.planned}
-    }
+    dtype, counts = plan.dtype, {one.threads for one in plan.planned}
+    peaks = {threads: 1e9 * fma_peak(threads, dtype.name, PEAK_SECONDS) for threads in counts}
     bandwidth = cache(lambda threads, size: _bandwidth(threads, size, dtype))
     rows = [("µs", "GFLOPS", "GB/s", "of roof", "roof", "threads", "instruction")]
     times = iter(seconds)

@@ -375,14 +375,14 @@ class Step:
         shapes = self._source.shapes("profile", arrays)
         planned = self._plans.at(shapes)
         seconds = planned.executor.profile(arrays, times)
-        return report.profile(planned, seconds, self._source.dtype)
+        return report.profile(planned, seconds)
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(shape)) for shape in self._plans.shapes)
         return f"<Step on {shapes}: {len(self.planned)} instructions>"
 
     def __str__(self) -> str:
-        return report.listing(self._plans.current, self._source.dtype)
+        return report.listing(self._plans.current)
 
 
 def _unpickled(kind: type[Step], made: tuple[Any, ...], state: State, rates: Rates) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,10 +43,6 @@ class Batches:
     stretch: int
     shuffled: bool = True
     largest: int = 0
-
-    def in_few_sizes(self, largest: int) -> Batches:
-        """Return batches of rows that have weights, in few sizes up to the largest."""
-        return replace(self, largest=largest)
 
     def __call__(self, indices: Array | slice) -> tuple[Array, ...]:
         """Return what a compiled step takes of some rows: features or entries, targets, weights if there are some."""

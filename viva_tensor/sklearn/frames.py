@@ -11,7 +11,7 @@ from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular.data import as_table, label_of, rows_of
-from viva_tensor.tabular.missing_words import without_missing
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.parquet import readable
 
 
@@ -82,7 +82,9 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidValue(f"X has two columns named {twice!r}", operation=operation, hint="rename one")
-    return Frame(without_missing(readable(table), words_of(missing)), given, named)
+    table = readable(table).copy(deep=False)
+    drop_missing(table, words_of(missing))
+    return Frame(table, given, named)
 
 
 def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:

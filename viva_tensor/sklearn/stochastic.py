@@ -8,6 +8,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ from viva_tensor.sklearn.parameters import ACTIVATIONS
 from viva_tensor.sklearn.rates import Compiled, Rates
 from viva_tensor.sklearn.reuse import SHELF, is_small
 from viva_tensor.sklearn.rows import Rows
-from viva_tensor.train.network import record_layers
+from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.sparse import arrays_of, forward
 
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
@@ -65,7 +66,7 @@ def prepare_stochastic(
         mlp._best = None if mlp.validation_scores_ else _copied(mlp.coefs_, mlp.intercepts_)
     batches = batches_of(rows.weighted() if incremental else rows, _batch(mlp, len(rows)), mlp.shuffle)
     if incremental:  # with as many rows in each call as there happen to be
-        batches = batches.in_few_sizes(MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
+        batches = replace(batches, largest=MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
     step = _step(mlp, batches)
     return partial(
         _fit_stochastic, mlp, step, batches, partial(_train, mlp, step, batches, validation, random, incremental)
@@ -133,8 +134,7 @@ def _is_at(step: program.Step, rates: Rates, weights: tuple[Array, ...]) -> bool
 
 def _has(step: program.Step, weights: tuple[Array, ...]) -> bool:
     """Return whether the parameters of a step are these."""
-    layers, _ = step.params(autograd.new_tape())
-    params = (one for layer in layers for one in (layer.w.data, layer.b.data))
+    params = parameters(step.params(autograd.new_tape()).value)
     return all(np.array_equal(one, other) for one, other in zip(params, weights, strict=True))
 
 

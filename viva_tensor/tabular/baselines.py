@@ -78,8 +78,7 @@ def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0, loss: str 
     with tree_threads(len(x)):
         if not classes:
             quantile = loss.quantile if isinstance(loss, Quantile) else None
-            name = "squared_error" if quantile is None else "quantile"
-            name = LOSSES.get(loss, name)
+            name = LOSSES.get(loss, "squared_error" if quantile is None else "quantile")
             regressor = HistGradientBoostingRegressor(loss=name, quantile=quantile, random_state=0).fit(x, y)
         else:
             counts = np.bincount(y.astype(int))

@@ -103,7 +103,8 @@ def fit_encoding(
         local = {name: _fit_column(table[name], rows, roles, bins) for name in bar}
     fitted = {name: column for share in ranks.all(local) for name, column in share.items()}
     if any(not isinstance(one.column, str) and not one.numbers_rows for one in fitted.values()):
-        fitted = {name: one.without_row_numbers() for name, one in fitted.items()}
+        row_numbers = _Fitted("it numbers the rows; --numeric keeps it")
+        fitted = {name: row_numbers if one.numbers_rows else one for name, one in fitted.items()}
     left_out = {name: one.column for name, one in fitted.items() if isinstance(one.column, str)}
     columns = tuple(one.column for one in fitted.values() if not isinstance(one.column, str))
     if not columns:
@@ -119,9 +120,6 @@ class _Fitted(NamedTuple):
     column: Column | str
     numbers_rows: bool = False
     note: str = ""
-
-    def without_row_numbers(self) -> _Fitted:
-        return _Fitted("it numbers the rows; --numeric keeps it") if self.numbers_rows else self
 
 
 def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles, bins: int) -> _Fitted:

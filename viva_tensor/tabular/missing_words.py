@@ -63,13 +63,6 @@ def without_marks(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
     return column.mask(which), f"{column.name}: read as missing: {told}"
 
 
-def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
-    """Return a table in which words that stand for missing values are missing."""
-    table = table.copy(deep=False)
-    drop_missing(table, words)
-    return table
-
-
 def drop_missing(
     table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None, timed: Collection[str] = ()
 ) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.tabular.blending import Best
-from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.data import DataError, did_you_mean
 from viva_tensor.tabular.defaults import Preset, settings_for
 from viva_tensor.tabular.members import LEAST_ROWS, MOST_ROWS, MOST_VALUES, Members, suits
 from viva_tensor.tabular.reading import Source
@@ -143,8 +142,7 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
     viva_tensor.tabular.data.DataError: no preset 'fats'; did you mean 'fast'? The presets are: fast, default, best
     """
     if preset is not None and preset not in PRESETS:
-        near = difflib.get_close_matches(str(preset), PRESETS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = did_you_mean(str(preset), PRESETS) or "."
         raise DataError(f"no preset {preset!r}{hint} The presets are: {', '.join(PRESETS)}")
     if preset is not None and of_one:
         hint = f"and the preset {preset} has settings of its own; give one of them"

@@ -33,17 +33,15 @@ def counted(items: Iterable[T], what: str, total: int, size: Callable[[T], int] 
     >>> list(counted("abc", "letters", 3))
     ['a', 'b', 'c']
     """
-    with tqdm(total=total, **_style(what)) as bar:
+    with bar_of(what, total) as bar:
         for item in items:
             yield item
             bar.update(size(item))
 
 
-@contextmanager
-def bar_of(what: str, total: int) -> Iterator[tqdm[Any]]:
-    """Show a bar that is moved by hand."""
-    with tqdm(total=total, **_style(what)) as bar:
-        yield bar
+def bar_of(what: str, total: int) -> tqdm[Any]:
+    """Return a bar that is moved by hand."""
+    return tqdm(total=total, **_style(what))
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from viva_tensor.tabular.date_formats import MANY, NEARLY_ALL, PROBE, clear_form
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
     ISO,
-    PLAIN,
     Convention,
     Dates,
     Notation,
@@ -92,8 +91,7 @@ class Writing:
     def conventions(self) -> tuple[Convention, ...]:
         """Return the conventions that remain possible, the plainest first."""
         if self.thousands:
-            own = (Convention(self.point), Convention(self.point, self.thousands))
-            return own
+            return (Convention(self.point), Convention(self.point, self.thousands))
         return tuple(one for one in CONVENTIONS if self.decimal in ("", one.decimal))
 
 
@@ -262,20 +260,14 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
         )
     counts = words.counts
     taken = {words.words[i]: int(counts[i]) for i in np.flatnonzero(words.absent) if words.words[i]}
-    said = (
-        [f"missing where they say {', '.join(f'{word!r} ({count:,})' for word, count in taken.items())}"]
-        if taken
-        else []
-    )
-    said = [*_without_affix(words, notation), *said]
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
-    said = [*["as hours"] * isinstance(notation, Times), *_in_iso(words, notation), *said]
-    said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
-    said += (
-        ["times without an offset are taken as UTC"]
-        if isinstance(notation, Dates) and _some_have_offsets(words)
-        else []
-    )
+    said = [*["as hours"] * isinstance(notation, Times), *_in_iso(words, notation), *_without_affix(words, notation)]
+    if taken:
+        said.append(f"missing where they say {', '.join(f'{word!r} ({count:,})' for word, count in taken.items())}")
+    if any(word.startswith("(") for word in words.words):
+        said.append("negative in parentheses")
+    if isinstance(notation, Dates) and len(set(map(has_offset, words.present))) == 2:
+        said.append("times without an offset are taken as UTC")
     value, row = words.first(~words.absent)
     note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
     return Recognised(replace(notation, missing=own), note)
@@ -287,11 +279,6 @@ def _in_iso(words: Words, notation: Notation) -> list[str]:
         return []
     count = words.rows[Dates().times(words.words).notna().to_numpy()].sum()
     return [f"{count:,} in ISO 8601"] if count else []
-
-
-def _some_have_offsets(words: Words) -> bool:
-    """Return whether some words have an offset from UTC, and others none."""
-    return len(set(map(has_offset, words.present))) == 2
 
 
 def _without_affix(words: Words, notation: Notation) -> list[str]:
@@ -399,6 +386,3 @@ def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> N
             f"column {name!r} holds {told[0]} with a decimal point and {told[1]} with a decimal comma; write all of "
             f"them in one way, or take them as text: --categorical {name!r}"
         )
-
-
-__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]

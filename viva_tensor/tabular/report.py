@@ -19,6 +19,7 @@ from viva_tensor.tabular.presets import BEST
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
 from viva_tensor.tabular.scores import HEADINGS, minimised, of_prediction
 from viva_tensor.tabular.targets import Classes, Interval, Quantiles
+from viva_tensor.train.network import sizes_of
 from viva_tensor.train.settings import Loss
 
 NAMES = {loss: name for name, loss in OF_NUMBERS.items()} | {"cross_entropy": LOG_LOSS}  # of losses
@@ -82,12 +83,7 @@ def markdown(run: Run, source: str) -> str:
     head, *rows = score_table(run)
     lines = [f"# {run.target.name} of {source}", "", overview(run, source) + "."]
     lines += [*(f"- {line}" for line in findings(run)), ""]
-    lines += [
-        _markdown_row(head),
-        "|---" * len(head) + "|",
-        *map(_markdown_row, rows),
-        "",
-    ]
+    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), ""]
     said = [f"- {line}" for line in remarks(run)]
     lines += [*said, ""] if said else []
     lines += [speed(run) + ".", "", preset(run) + ".", ""]
@@ -126,7 +122,6 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 def describe(model: Model) -> str:
     """Describe the target, the network and the columns of a model."""
-    sizes = [model.layers[0].w.data.shape[1], *(layer.w.data.shape[0] for layer in model.layers)]
     target = model.target
     gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
     if isinstance(target, Interval):
@@ -135,7 +130,7 @@ def describe(model: Model) -> str:
         gives += f", with the quantiles {', '.join(target.names)}"
     lines = [
         f"predicts  {target.name}: {gives}",
-        f"network   {'-'.join(map(str, sizes))}, {model.activation}: "
+        f"network   {sizes_of(model.layers)}, {model.activation}: "
         f"{sum(layer.w.data.size + layer.b.data.size for layer in model.layers):,} weights",
         f"columns   {', '.join(_columns(model.encoding))}",
     ]

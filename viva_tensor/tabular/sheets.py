@@ -189,15 +189,10 @@ def _word(cell: Any) -> str:
     if pd.isna(cell):
         return ""
     if isinstance(cell, datetime):
-        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
-    return _duration(cell) if isinstance(cell, timedelta) else str(cell)
-
-
-def _duration(cell: timedelta) -> str:
-    """Return a duration as H:MM:SS, of any number of hours."""
-    minutes, seconds = divmod(abs(cell).total_seconds(), 60)
-    sign = "-" if cell < timedelta() else ""
-    return f"{sign}{int(minutes // 60)}:{int(minutes % 60):02}:{f'{seconds:09.6f}'.rstrip('0').rstrip('.')}"
+        return label_of(cell)
+    if isinstance(cell, timedelta):
+        return label_of(cell).rstrip("0") if cell.microseconds else label_of(cell)
+    return str(cell)
 
 
 def _lasting(cell: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from viva_tensor import kernels
 
@@ -57,7 +57,7 @@ class Sharing:
         return kernels.num_threads(max(1, self.threads // self.workers))
 
 
-class Results(list[T], Generic[T]):
+class Results(list[T]):
     """The results of the jobs that ended, in the order of the jobs; and whether an interruption stopped the others."""
 
     interrupted = False

@@ -26,12 +26,9 @@ def suggestions(
     These are few distinct integers that may be categories, of a feature if its values, as categories, explain more of
     the target's variance in the training rows than a parabola through them; and labels that are alike.
     """
-    notes = [f"{target.name}: {_alike(target.labels)}"] if isinstance(target, Classes) and _alike(target.labels) else []
-    notes += [
-        f"{column.name}: {alike}"
-        for column in encoding.columns
-        if isinstance(column, Categorical) and (alike := _alike(column.categories))
-    ]
+    labelled = [(target.name, target.labels)] if isinstance(target, Classes) else []
+    labelled += [(column.name, column.categories) for column in encoding.columns if isinstance(column, Categorical)]
+    notes = [f"{name}: {alike}" for name, labels in labelled if (alike := _alike(labels))]
     if not isinstance(target, Classes) and (count := _few_integers(values[rows])):
         notes.append(
             f"{target.name}: predicted as a number, though the training rows have only {count} values of it; "

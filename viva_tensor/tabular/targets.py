@@ -14,7 +14,7 @@ from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
-from viva_tensor.tabular.scores import ClassScores, Scores, number_scores
+from viva_tensor.tabular.scores import ClassScores, Scores, number_scores, of_prediction
 from viva_tensor.train.settings import Loss
 
 LARGEST = 600.0  # logarithm of a prediction
@@ -160,7 +160,7 @@ class Interval(Ranged):
     @property
     def point(self) -> Number:
         """The target of the prediction alone."""
-        return Number(self.name, self.mean, self.std, getattr(self.loss, "first", self.loss))
+        return Number(self.name, self.mean, self.std, of_prediction(self.loss))
 
     @property
     def quantile_columns(self) -> dict[str, float]:

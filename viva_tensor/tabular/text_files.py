@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -285,7 +286,7 @@ def last_rows(table: pd.DataFrame, begin: int = 0) -> pd.DataFrame:
 @contextmanager
 def opened(path: Path, encoding: str, *, whole: bool = True) -> Iterator[IO[bytes]]:
     """Open a text file as UTF-8 without a byte order mark; of another encoding the whole must fit in memory."""
-    with COMPRESSED.get(path.name.lower().rpartition(".")[2], _plain)(path) as file:
+    with COMPRESSED.get(path.name.lower().rpartition(".")[2], partial(open, mode="rb"))(path) as file:
         start = file.read(8)
         for begin, (what, suffix) in NO_TEXT.items():
             if start.startswith(begin):
@@ -304,10 +305,6 @@ def opened(path: Path, encoding: str, *, whole: bool = True) -> Iterator[IO[byte
             yield io.BytesIO(file.read().decode(encoding).encode())
         except UnicodeError as error:
             raise DataError(f"cannot read {path} as {encoding} text: {one_line(error)}") from error
-
-
-def _plain(path: Path) -> IO[bytes]:
-    return path.open("rb")
 
 
 def _only_member(path: Path) -> IO[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -85,18 +85,15 @@ class Trees:
 
     def scaled(self, factor: float) -> Trees:
         """Return trees whose outputs are a multiple."""
-        return self._with(value=self.value * factor, base=self.base * factor)
+        return replace(self, value=self.value * factor, base=self.base * factor)
 
     def of_columns(self, columns: npt.NDArray[np.intp], features: int) -> Trees:
         """Return trees that find each of their features in a column of more features."""
-        return self._with(feature=columns[self.feature].astype(np.int32), features=features)
+        return replace(self, feature=columns[self.feature].astype(np.int32), features=features)
 
     def arrays(self) -> dict[str, Array]:
         """Return all that there is by name, as arrays."""
         return {one.name: np.asarray(getattr(self, one.name)) for one in fields(self)}
-
-    def _with(self, **others: Any) -> Trees:
-        return Trees(**({one.name: getattr(self, one.name) for one in fields(self)} | others))
 
 
 def sum_of(several: Sequence[Trees]) -> Trees:

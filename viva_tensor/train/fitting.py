@@ -243,15 +243,11 @@ def _ever_calmer(settings: Settings) -> list[Settings]:
     """Return settings, and after them the same with a tenth of the learning rate each and gradients clipped."""
     calmer = [settings]
     while len(calmer) <= RETRIES:
-        calmer.append(_calmer(calmer[-1]))
+        before = calmer[-1].optimizer
+        lr, clip = before.lr / 10, min(before.clip_norm or CLIP_NORM, CLIP_NORM)
+        # all optimisers are dataclasses
+        calmer.append(replace(settings, optimizer=replace(before, lr=lr, clip_norm=clip)))  # type: ignore[type-var]
     return calmer
-
-
-def _calmer(settings: Settings) -> Settings:
-    clip = min(settings.optimizer.clip_norm or CLIP_NORM, CLIP_NORM)
-    lr = settings.optimizer.lr / 10
-    # all optimisers are dataclasses
-    return replace(settings, optimizer=replace(settings.optimizer, lr=lr, clip_norm=clip))  # type: ignore[type-var]
 
 
 def _begin_again(error: DivergenceError, settings: Settings, rows: Rows | SourcedRows, ranks: Ranks) -> None:

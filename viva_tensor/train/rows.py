@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd
 from viva_tensor.autograd.operations import CONSTANT
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers
@@ -144,10 +145,7 @@ def _constants(loss: Loss, rows: Rows, outputs: int, which: slice) -> list[Float
     some = rows.indices[which]
     given = [np.zeros((len(some), outputs), rows.y.dtype), rows.y[some]]
     given += [] if rows.weights is None else [rows.weights[some]]
-    inputs, tape = [], autograd.new_tape()
-    for array in given:
-        one, tape = autograd.new_constant(tape, array)
-        inputs.append(one)
+    inputs, tape = new_leaves(autograd.new_tape(), given, autograd.new_constant)
     longer = recorded(loss, tape, *inputs).tape
     return [node.output.data for node in longer.nodes()[len(tape) :] if node.operation is CONSTANT]
 

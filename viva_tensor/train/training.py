@@ -314,22 +314,18 @@ def _alike(start: Layers, layers: Layers) -> list[Array]:
     if not (isinstance(start, Sequence) and all(map(is_linear, start))):
         hint = "give the layers of a trained network, fit(...).layers"
         raise InvalidValue(f"start is a {type(start).__name__}, wanted layers", operation="fit", hint=hint)
-    arrays, wanted = parameters(start), [array.shape for array in parameters(layers)]
-    if [array.shape for array in arrays] != wanted:
-        shapes = [array.shape for array in arrays]
+    shapes, wanted = ([array.shape for array in parameters(one)] for one in (start, layers))
+    if shapes != wanted:
         hint = "give layers of the same widths as settings.hidden, the features and the outputs"
         raise InvalidShape(f"start has arrays of {shapes}, wanted {wanted}", operation="fit", hint=hint)
-    return [array.astype(parameters(layers)[0].dtype) for array in arrays]
+    return [array.astype(parameters(layers)[0].dtype) for array in parameters(start)]
 
 
 def _value(loss: str | Loss, output: Float32Array, target: Float32Array, weights: Float32Array | None) -> float:
     """Return a loss or metric of outputs."""
-    pred, tape = autograd.new_constant(autograd.new_tape(), output)
-    wanted, tape = autograd.new_constant(tape, target)
-    shares = None
-    if weights is not None:
-        shares, tape = autograd.new_constant(tape, weights)
-    return float(recorded(loss, tape, pred, wanted, shares).value.data)
+    given = (output, target) if weights is None else (output, target, weights)
+    inputs, tape = new_leaves(autograd.new_tape(), given, autograd.new_constant)
+    return float(recorded(loss, tape, *inputs).value.data)
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array, weights: Float32Array | None = None) -> float:

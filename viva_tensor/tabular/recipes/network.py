@@ -11,6 +11,7 @@ import numpy as np
 
 from viva_tensor import autograd, program
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.optim import leaves, replaced
 from viva_tensor.tabular.recipes.rows import Rows
@@ -60,10 +61,8 @@ class Predictor:
     """
 
     def __init__(self, network: TableNetwork, layers: Any, inputs: Sequence[Float32Array]) -> None:
-        tape, recorded = autograd.new_tape(), []
-        for array in inputs:
-            variable, tape = autograd.new_constant(tape, np.resize(array, (RECORDED_ROWS, *array.shape[1:])))
-            recorded.append(variable)
+        few = (np.resize(array, (RECORDED_ROWS, *array.shape[1:])) for array in inputs)
+        recorded, tape = new_leaves(autograd.new_tape(), few, autograd.new_constant)
         weights, tape = autograd.new_constant(tape, flat(layers))
         unpacked, tape = _unpacked(tape, weights, layers)
         outputs, tape = network.forward(tape, unpacked, recorded)

@@ -15,6 +15,7 @@ import numpy as np
 
 from viva_tensor import autograd, kernels, nn, optim
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.kernels.checks import check_count
 from viva_tensor.optim import Factors, Rates
@@ -209,12 +210,10 @@ class RealMLPNetwork(TableNetwork):
         if self.many:
             categories, tape = nn.embedding(tape, sum(self.many), recipe.category_embedding, rng=rng, dtype=dtype)
         few = rng.permutation(len(inputs[0]))[: max(MOST_INITIAL // max(recipe.hidden), 1)]
-        constants = []
-        for array in inputs:
-            variable, tape = autograd.new_constant(tape, array[few])
-            constants.append(variable)
+        constants, tape = new_leaves(tape, (array[few] for array in inputs), autograd.new_constant)
         scale, tape = autograd.new_variable(tape, np.ones(self._features, dtype))
-        values, tape = self._joined(tape, RealMLPLayers(numbers, categories, scale, (), _none()), constants)
+        nothing: Any = ()
+        values, tape = self._joined(tape, RealMLPLayers(numbers, categories, scale, (), nothing), constants)
         hidden = []
         for width in recipe.hidden:
             linear, outputs, tape = _initial(tape, values.data, width, rng)
@@ -292,10 +291,6 @@ _BIAS = Factors(0.1, 0.0)
 def _scaled(inputs: int) -> Factors:
     """Return the factors for weights W / √in, whose steps are those of W, and whose decay is that of W."""
     return Factors(1 / math.sqrt(inputs), math.sqrt(inputs))
-
-
-def _none() -> Any:
-    return ()
 
 
 def _flags(categories: Categories, few: Sequence[bool], rows: Rows) -> Float32Array:

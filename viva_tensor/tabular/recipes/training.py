@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor import autograd, program
-from viva_tensor.autograd import Variable
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.optim import Optimizer, Rates, leaves, replaced
 from viva_tensor.tabular.progress import bar_of, bars
@@ -180,14 +180,10 @@ def compiled_step(
     >>> compiled_step(network, layers, course, (*network.inputs(rows), np.ones((6, 1), np.float32)), rng).steps
     0
     """
-    tape, recorded = autograd.new_tape(), []
-    made: dict[Variable, Variable] = {}
-    for variable in leaves(layers):
-        made[variable], tape = autograd.new_variable(tape, variable.data)
-    layers = replaced(layers, made.__getitem__)
-    for array in batch:
-        variable, tape = autograd.new_constant(tape, array)
-        recorded.append(variable)
+    before = leaves(layers)
+    made, tape = new_leaves(autograd.new_tape(), [one.data for one in before])
+    layers = replaced(layers, dict(zip(before, made, strict=True)).__getitem__)
+    recorded, tape = new_leaves(tape, batch, autograd.new_constant)
     outputs, tape = network.forward(tape, layers, recorded[:-1], rng)
     loss, tape = network.loss(tape, outputs, recorded[-1])
     return program.compile_step(
