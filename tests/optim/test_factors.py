@@ -5,6 +5,7 @@ import pytest
 
 from viva_tensor import autograd, error, nn, optim, program
 from viva_tensor.optim import SGD, Adam, AdamW, Factors, Lion, RMSprop
+from viva_tensor.optim.factors import factors_of
 
 OPTIMIZERS = {
     "sgd": SGD(lr=0.05, momentum=0.9, weight_decay=0.1),
@@ -117,3 +118,19 @@ def test_a_shared_parameter_has_one_rate():
     for value in (-0.1, np.nan, "1", np.inf):
         with pytest.raises(error.InvalidValue, match="lr"):
             Factors(lr=value)
+
+
+@pytest.mark.parametrize(
+    ("factors", "told"),
+    [
+        ({"w": None, "c": None}, "factors and parameters differ in the keys 'b', 'c'"),
+        ({"w": [None]}, "factors and parameters differ in the keys 'b'"),
+        ({"w": [None], "b": None}, "1 factors for 2 parameters"),
+        ([None, None], "factors of type list for parameters of type dict"),
+    ],
+)
+def test_what_does_not_fit_is_named(factors, told):
+    w, tape = autograd.new_variable(autograd.new_tape(), 1.0)
+    b, _ = autograd.new_variable(tape, 1.0)
+    with pytest.raises(error.InvalidValue, match=told):
+        factors_of("update", factors, {"w": [w, w], "b": b})

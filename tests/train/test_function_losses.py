@@ -71,6 +71,13 @@ def test_copies_of_a_row_are_all_trained_on_or_all_held_out():
         train.fit(X, Y, train.Settings(hidden=(4,), epochs=1), rows=[4] * 9)
 
 
+def test_labels_may_be_a_column():
+    labels, settings = np.array(["a", "b"] * 80), train.Settings(loss="cross_entropy", hidden=(4,), epochs=2)
+    one, other = (train.fit(X, y, settings) for y in (labels, labels[:, None]))
+    assert one.labels == other.labels == ("a", "b")
+    assert np.array_equal(one.layers[0].w.data, other.layers[0].w.data)
+
+
 def test_what_is_missing_in_a_list_of_labels_is_no_label():
     labels = ["a", "b", float("nan"), "b"] * 40
     with pytest.warns(UserWarning, match="40 of 160 rows have no finite target, the first is row 2"):

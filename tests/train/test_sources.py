@@ -133,6 +133,11 @@ class Shapeless:
         yield X, Y
 
 
+class Nothing(Pieces):
+    def epoch(self, rng):
+        list(super().epoch(rng))  # and no yield
+
+
 class Failing(Pieces):
     def epoch(self, rng):
         yield from list(super().epoch(rng))[:2]
@@ -153,6 +158,7 @@ class Failing(Pieces):
         (Bare(X, Y, 64), {}, InvalidValue, r"yields a ndarray; yield features and targets, \(x, y\)"),
         (Shapeless(), {}, InvalidValue, r"shape of the source is None; give it \(rows, features\)"),
         (Failing(X, Y, 64), {}, OSError, "the disk is gone"),
+        (Nothing(X, Y, 64), {}, InvalidValue, r"the epoch of the source is a NoneType; yield features and targets"),
         (Pieces(X, Y, 64), {"y": Y}, InvalidValue, "y beside a source"),
         (Pieces(X, Y, 64), {"rows": [1]}, InvalidValue, "rows beside a source"),
         (Pieces(X, Y, 64), {"validation": [1]}, InvalidValue, r"give validation=\(x, y\)"),

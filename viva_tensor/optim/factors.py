@@ -92,5 +92,10 @@ def _paired(operation: str, factors: Any, params: Any) -> Iterator[tuple[Variabl
             yield from _paired(operation, one, branch)
     else:
         got = f"factors of type {type(factors).__name__} for parameters of type {type(params).__name__}"
+        if isinstance(factors, dict) and isinstance(params, dict):
+            others = ", ".join(sorted(map(repr, factors.keys() ^ params.keys())))
+            got = f"factors and parameters differ in the keys {others}"
+        elif isinstance(factors, (tuple, list)) and isinstance(params, (tuple, list)):
+            got = f"{len(factors)} factors for {len(params)} parameters"
         hint = "give a tree like that of the parameters, with Factors or None in place of whole branches"
         raise InvalidValue(got, operation=operation, hint=hint)

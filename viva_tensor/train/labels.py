@@ -49,11 +49,13 @@ def numbers_of(what: str, y: Any, labels: Sequence[str]) -> npt.NDArray[np.float
 
 
 def _texts(y: Any) -> npt.NDArray[Any] | None:
-    """Return targets [rows] if some of them are text."""
+    """Return targets [rows] or [rows, 1] as [rows] if some of them are text."""
     try:  # of a list as objects: as text, NumPy would make a label of what is missing
         array = np.array(y, dtype=object) if isinstance(y, list | tuple) else np.asarray(y)
     except (TypeError, ValueError, RuntimeError):  # which the conversion to numbers tells better
         return None
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     text = array.dtype.kind in "UT" or (array.dtype.kind == "O" and any(isinstance(one, str) for one in array.flat))
     return array if text and array.ndim == 1 else None
 

@@ -110,7 +110,11 @@ class SourcedRows:
 
     def _pieces(self, rng: np.random.Generator) -> Iterator[Rows]:
         what = "rows of a source"
-        for piece in self._source.epoch(rng):
+        pieces = self._source.epoch(rng)
+        if not isinstance(pieces, Iterable):
+            got = f"the epoch of the source is a {type(pieces).__name__}"
+            raise InvalidValue(got, operation="fit", hint="yield features and targets, (x, y), or (x, y, weights)")
+        for piece in pieces:
             if not (isinstance(piece, tuple) and len(piece) in (2, 3)):
                 got = f"the source yields a {type(piece).__name__}"
                 raise InvalidValue(got, operation="fit", hint="yield features and targets, (x, y), or (x, y, weights)")
